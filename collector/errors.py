@@ -1,0 +1,82 @@
+"""Every error the collector raises on purpose, sorted by who must act.
+
+CollectorError
+    ConfigurationError      the operator; at start-up only
+    Refused                 the sender; carries a reason of the closed list and, if known, the field
+    Overloaded              nobody yet; the sender keeps the data and comes back after `retry_after_s`
+    DataDirectoryInUse      the operator; another process holds the directory
+    Damaged                 the operator; a file is not what we wrote; says which file and where
+    QueryError              the person asking; says where the query is wrong and what would be right
+    NotFound                the person asking; nothing is stored under this id
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CollectorError",
+    "ConfigurationError",
+    "Damaged",
+    "DataDirectoryInUse",
+    "NotFound",
+    "Overloaded",
+    "QueryError",
+    "Refused",
+]
+
+
+class CollectorError(Exception):
+    """Base of every error the collector raises on purpose."""
+
+
+class ConfigurationError(CollectorError):
+    """A setting is wrong; the message names it, its value and what would be accepted."""
+
+
+class Refused(CollectorError):
+    """One record or one request cannot be taken.
+
+    Attributes:
+        reason: a word of the closed list (`tracing.line.REASONS`, `collector.admit.REASONS`).
+        field: JSON path of the trouble, `None` when the whole is meant.
+    """
+
+    def __init__(self, reason: str, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.field = field
+
+
+class Overloaded(CollectorError):
+    """The write-ahead log is full or the disk is; the sender must keep what it has.
+
+    Attributes:
+        retry_after_s: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DataDirectoryInUse(CollectorError):
+    """Another process writes to this data directory."""
+
+
+class Damaged(CollectorError):
+    """A file of ours does not hold what we wrote; the message names it and the position."""
+
+
+class QueryError(CollectorError):
+    """A search or a time could not be understood.
+
+    Attributes:
+        position: 0-based character of the text at which understanding ended, `None` if not known.
+    """
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class NotFound(CollectorError):
+    """Nothing is stored under this id."""

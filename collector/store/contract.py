@@ -1,0 +1,216 @@
+"""The store's promises. `collector.testing.store_contract` holds one test for each of them.
+
+Who may call what: one thread writes (`append`, `commit`, `refresh`, `delete`); any thread reads.
+
+Durable: a record is safe once `commit` has returned a sequence number at or above its own. Before,
+it may be lost by a crash; the write-ahead log still has it.
+Repeatable: appending a record whose `seq` is not above `durable_seq` of its partition changes nothing,
+nor does a `uid` that is already stored when `append` is called with `check_uids=True`.
+Visible: after `refresh` (which `commit` includes) every earlier `append` is found.
+Ordered: a trace by `(timestamp_ns, uid)`, earliest first; a search newest first by the same key.
+Counted: `log` and `span` are records; `span_start` and `loss` are kept, found by `trace`, and neither
+counted nor found by a search that does not ask for their `kind`.
+Absent: an unknown trace, uid or value is an empty answer, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+import msgspec
+
+from collector.model import Record
+from collector.store.conditions import Condition, Everything
+
+EVERYTHING = Everything()
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a batch; the three add up to its size."""
+
+    stored: int
+    already_stored: int
+    refused: list[tuple[Record, str]] = []  # the store cannot take these ever; with the reason
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a search's answer, newest first."""
+
+    records: list[Record]
+    cursor: str | None  # for the next page; None: this was the last
+    total: int | None = None  # all that match, if it was asked for
+
+
+class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a list of traces. Its root is the earliest span without a stored parent."""
+
+    trace_id: str
+    service: str
+    name: str
+    start_ns: int
+    duration_ns: int
+    error: bool
+    spans: int
+    logs: int
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """How many records share a value."""
+
+    value: str
+    count: int
+
+
+class ServiceSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One service in a time range."""
+
+    service: str
+    spans: int
+    logs: int
+    errors: int
+    operations: int
+    duration_p50_ns: int | None  # of its spans, from the stored buckets: within 5 %
+    duration_p95_ns: int | None
+
+
+class OperationSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation of a service in a time range."""
+
+    service: str
+    name: str
+    spans: int
+    errors: int
+    duration_p50_ns: int
+    duration_p95_ns: int
+    duration_p99_ns: int
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls from one service to another, seen as a span whose parent ran elsewhere."""
+
+    caller: str
+    callee: str
+    calls: int
+    errors: int
+
+
+class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a store."""
+
+    records: int  # logs and spans
+    logs: int
+    spans: int
+    span_starts: int
+    losses: int
+    partitions: int
+    bytes: int  # on disk; 0 for a store in memory
+    oldest_ns: int | None
+    newest_ns: int | None
+    durable_seq: int
+
+
+class Store(Protocol):
+    """Keeps records and finds them again. The promises are in the module's docstring."""
+
+    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+        """Take a batch in; not durable before `commit`.
+
+        Args:
+            records: with `seq` rising, or 0 for records that did not go through a write-ahead log.
+            check_uids: look each `uid` up first, for senders that may repeat themselves.
+        """
+        ...
+
+    def commit(self) -> int:
+        """Make every appended record durable and visible; return the highest `seq` that is."""
+        ...
+
+    def refresh(self) -> None:
+        """Make every appended record visible, durable or not."""
+        ...
+
+    def existing(self, uids: Collection[str]) -> set[str]:
+        """Which of these are stored and visible."""
+        ...
+
+    def trace(self, trace_id: str, *, records_max: int) -> list[Record]:
+        """The records of a trace of every kind, earliest first; a limit keeps the earliest."""
+        ...
+
+    def traces(self, trace_ids: Collection[str], *, records_max: int) -> dict[str, list[Record]]:
+        """Many traces at once, each as `trace` gives it; `records_max` for each; absent ones left out."""
+        ...
+
+    def search(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        with_total: bool = False,
+    ) -> Page:
+        """Records that match, newest first; `start_ns` is included, `end_ns` is not.
+
+        Raises:
+            QueryError: the cursor is not one of ours.
+        """
+        ...
+
+    def count(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> int:
+        """How many records match, exactly."""
+        ...
+
+    def facets(
+        self,
+        field: str,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int = 20,
+    ) -> list[Bucket]:
+        """The most frequent values of a text field, by count, then value."""
+        ...
+
+    def find_traces(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        min_duration_ns: int | None = None,
+        error: bool | None = None,
+        limit: int = 20,
+    ) -> list[TraceSummary]:
+        """Traces with a span or log that matches, newest first by their start.
+
+        `min_duration_ns` and `error` are asked of the whole trace.
+        """
+        ...
+
+    def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
+        """Every service seen, by name."""
+        ...
+
+    def operations(
+        self, service: str, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[OperationSummary]:
+        """Every operation of a service, by name."""
+        ...
+
+    def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
+        """Who calls whom, by caller and callee."""
+        ...
+
+    def stats(self) -> StoreStats:
+        """Counts and sizes; cheap enough to be asked every second."""
+        ...
+
+    def close(self) -> None:
+        """Commit and let go of every file; closing twice is harmless."""
+        ...
