@@ -1,0 +1,56 @@
+# The two commands of the README are `make demo` and `make test`; each sets itself up.
+#   make demo [FAULT=exception|slow|crash|missing-step] [KEEP=1]
+#   make test [T="tests/tracing -k spool"]
+#   make bench    peers beside ours, in one run            make format    ruff, in place
+#   make soak     the long runs                            make clean     what was built and installed
+.PHONY: demo test lint types unit bench soak format clean
+.DEFAULT_GOAL := help
+
+FAULT ?= exception
+PYTEST_WORKERS ?= 2
+BIN := .venv/bin
+
+help:
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+
+.venv/.all: pyproject.toml constraints.txt
+	@deploy/dev/environment.sh all
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt
+	@deploy/dev/environment.sh dev
+	@touch $@ .venv/.all
+
+demo: .venv/.all
+	@$(BIN)/backtrail demo --fault $(FAULT) $(if $(KEEP),--keep)
+
+test: lint types unit
+
+lint: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+# The flows start many processes and time out on a starved machine, so they run one by one after the rest.
+unit: .venv/.dev
+ifdef T
+	$(BIN)/pytest $(T)
+else
+	$(BIN)/pytest tests --ignore=tests/flows --ignore=tests/bench -n $(PYTEST_WORKERS) --dist loadfile
+	$(BIN)/pytest tests/flows
+endif
+
+bench: .venv/.dev
+	$(BIN)/python -m tests.bench
+
+soak: .venv/.dev
+	$(BIN)/pytest tests -m soak --timeout 7200
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache bench-results
