@@ -1,0 +1,102 @@
+"""`python -m tests.bench [--rounds N] [--only TEXT]`: every row, printed as it comes, saved as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.bench.harness import Contender, Row, machine, measure, save, show
+
+LIB = "tests.bench.library"
+
+
+def library_rows() -> list[Row]:
+    """The library's budgets."""
+    return [
+        Row(
+            name="log call",
+            unit="µs",
+            peer="stdlib FileHandler, plain text",
+            contenders=[
+                Contender(
+                    name="stdlib FileHandler, plain text", function=f"{LIB}:log_stdlib", operations=40_000
+                ),
+                Contender(name="ours, spool on disk", function=f"{LIB}:log_ours", operations=40_000),
+                Contender(name="OTel LoggingHandler + batch", function=f"{LIB}:log_otel", operations=20_000),
+            ],
+            bounds={"ours, spool on disk": 0.85},
+            note="Ours against OpenTelemetry's handler: the bound is 0.45 ×.",
+        ),
+        Row(
+            name="span start + end, 5 attributes",
+            unit="µs",
+            peer="OTel SDK + BatchSpanProcessor",
+            contenders=[
+                Contender(
+                    name="OTel SDK + BatchSpanProcessor", function=f"{LIB}:span_otel", operations=20_000
+                ),
+                Contender(name="ours, spool on disk", function=f"{LIB}:span_ours", operations=30_000),
+                Contender(
+                    name="ours, tracing.span()", function=f"{LIB}:span_ours_front_door", operations=30_000
+                ),
+            ],
+            bounds={"ours, spool on disk": 0.4, "ours, tracing.span()": 0.4},
+        ),
+        Row(
+            name="inject + extract",
+            unit="µs",
+            peer="OTel W3C + baggage",
+            contenders=[
+                Contender(name="OTel W3C + baggage", function=f"{LIB}:propagate_otel", operations=30_000),
+                Contender(name="ours", function=f"{LIB}:propagate_ours", operations=60_000),
+            ],
+            bounds={"ours": 0.5},
+        ),
+    ]
+
+
+def service_rows() -> list[Row]:
+    """The service's budgets."""
+    service = "tests.bench.service"
+    return [
+        Row(
+            name="native ingest, embedded store, durable acknowledgements",
+            unit="/s",
+            peer="ours",
+            contenders=[Contender(name="ours", function=f"{service}:ingest", operations=100_000)],
+            note="Collector in its own process; until everything is searchable. Goal: ≥ 30 000/s.",
+        ),
+        Row(
+            name="trace by id, 100 000 records stored",
+            unit="µs",
+            peer="in the store",
+            contenders=[
+                Contender(name="in the store", function=f"{service}:trace_in_store", operations=500),
+                Contender(name="through the API", function=f"{service}:trace_through_api", operations=500),
+            ],
+            note="Goal at 2 M records: p50 ≤ 1 ms in the store, ≤ 10 ms through the API.",
+        ),
+    ]
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved runs of each contender")
+    parser.add_argument("--only", default="", help="rows whose name contains this text")
+    options = parser.parse_args()
+    print("\n".join(f"{key}: {value}" for key, value in machine().items()))
+    results = []
+    for row in library_rows() + service_rows():
+        if options.only in row.name:
+            results.append(
+                measure(row, options.rounds, lambda text: print(f"\r{text:78.78}", end="", file=sys.stderr))
+            )
+            print("\r" + " " * 78 + "\r", end="", file=sys.stderr)
+            print(show(results[-1]), flush=True)
+    print(f"\nsaved: {save(results)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Library rows: a log call, a span, inject + extract. Each function returns seconds for N operations."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DEAD_COLLECTOR = "http://127.0.0.1:9"  # nobody answers; the shipper is on and must not be felt
+
+
+def timed(operation: Callable[[int], None], operations: int) -> float:
+    """Warm up, then time `operation(n)` with the garbage collector as the program would have it."""
+    operation(max(operations // 10, 100))
+    gc.collect()
+    started = time.perf_counter()
+    operation(operations)
+    return time.perf_counter() - started
+
+
+# ------------------------------------------------------------------ a log call
+
+
+def _log_calls(logger: logging.Logger) -> Callable[[int], None]:
+    def run(count: int) -> None:
+        info = logger.info
+        for number in range(count):
+            info("order %s accepted for customer %s", number, "c-4711")
+
+    return run
+
+
+def _logger() -> logging.Logger:
+    logger = logging.getLogger("shop.orders")
+    logger.setLevel(logging.INFO)
+    return logger
+
+
+def log_stdlib(directory: Path, operations: int) -> float:
+    """The standard library's FileHandler with a usual plain-text format."""
+    handler = logging.FileHandler(directory / "plain.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    return timed(_log_calls(_logger()), operations)
+
+
+def _configure(directory: Path, **settings: Any) -> None:
+    import tracing
+
+    tracing.configure(service="bench", spool_dir=str(directory), collector_url=DEAD_COLLECTOR, **settings)
+
+
+def log_ours(directory: Path, operations: int) -> float:
+    """JSON line with ids, inside a span, spooled to disk by one `write`."""
+    import tracing
+
+    logging.getLogger().addHandler(logging.NullHandler())
+    _configure(directory)
+    with tracing.span("bench"):
+        return timed(_log_calls(_logger()), operations)
+
+
+def log_otel(directory: Path, operations: int) -> float:
+    """OpenTelemetry's handler and batch processor inside a span; its exporter throws everything away."""
+    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    provider = LoggerProvider()
+    provider.add_log_record_processor(BatchLogRecordProcessor(_discarding_log_exporter()))
+    logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
+    with _otel_tracer().start_as_current_span("bench"):
+        return timed(_log_calls(_logger()), operations)
+
+
+def _discarding_log_exporter() -> Any:
+    from opentelemetry.sdk._logs import export
+
+    base = getattr(export, "LogRecordExporter", None) or export.LogExporter
+    results = getattr(export, "LogRecordExportResult", None) or export.LogExportResult
+
+    class Discard(base):  # type: ignore[misc, valid-type]
+        def export(self, batch: Any) -> Any:
+            return results.SUCCESS
+
+        def shutdown(self) -> None:
+            return
+
+        def force_flush(self, timeout_millis: int = 0) -> bool:
+            return True
+
+    return Discard()
+
+
+def _otel_tracer() -> Any:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+    class Discard(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Discard()))
+    return provider.get_tracer("bench")
+
+
+# ------------------------------------------------------------------ a span with five attributes
+
+ATTRIBUTES = {
+    "http.request.method": "GET",
+    "http.route": "/orders/{id}",
+    "http.response.status_code": 200,
+    "order.id": 4711,
+    "customer.tier": "gold",
+}
+
+
+def _spans(tracer: Any) -> Callable[[int], None]:
+    def run(count: int) -> None:
+        for _ in range(count):
+            with tracer.start_as_current_span("GET /orders/{id}", attributes=ATTRIBUTES):
+                pass
+
+    return run
+
+
+def span_otel(directory: Path, operations: int) -> float:
+    """OpenTelemetry's SDK span into its batch processor; its exporter throws everything away."""
+    tracer = _otel_tracer()
+    with tracer.start_as_current_span("parent"):
+        return timed(_spans(tracer), operations)
+
+
+def span_ours(directory: Path, operations: int) -> float:
+    """Our light span through the same OpenTelemetry API, its line spooled to disk."""
+    import tracing
+
+    _configure(directory)
+    tracer = tracing.get_tracer("bench")
+    with tracer.start_as_current_span("parent"):
+        return timed(_spans(tracer), operations)
+
+
+def span_ours_front_door(directory: Path, operations: int) -> float:
+    """Our `tracing.span(...)`, as a user writes it."""
+    import tracing
+
+    _configure(directory)
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            with tracing.span("GET /orders/{id}", attributes=ATTRIBUTES):
+                pass
+
+    with tracing.span("parent"):
+        return timed(run, operations)
+
+
+# ------------------------------------------------------------------ inject + extract
+
+
+def propagate_otel(directory: Path, operations: int) -> float:
+    """OpenTelemetry's default propagators: W3C trace context and baggage."""
+    from opentelemetry import propagate
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier)
+            propagate.extract(carrier)
+
+    with _otel_tracer().start_as_current_span("parent"):
+        return timed(run, operations)
+
+
+def propagate_ours(directory: Path, operations: int) -> float:
+    """Ours: W3C trace context, baggage and X-Trace-ID."""
+    import tracing
+
+    _configure(directory)
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            carrier: dict[str, str] = {}
+            tracing.inject(carrier)
+            tracing.extract(carrier)
+
+    with tracing.span("parent"):
+        return timed(run, operations)
