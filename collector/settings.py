@@ -1,0 +1,287 @@
+"""BACKTRAIL_* variables, a TOML file and flags -> one frozen `Settings`, read once, at the edge.
+
+One precedence, highest first: flags, environment, file, defaults. Every field has one name in all
+three: `port` is the flag `--port`, the variable `BACKTRAIL_PORT` and the key `port` of the file.
+A malformed value stops the start; a name that nobody knows is one warning, so that a newer file can
+be read by an older program.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from collector.errors import ConfigurationError
+
+ENV_PREFIX: Final = "BACKTRAIL_"
+# Variables with our prefix that are not the service's: the client side reads them.
+CLIENT_VARIABLES: Final = frozenset({"BACKTRAIL_URL", "BACKTRAIL_TOKEN", "BACKTRAIL_CONFIG"})
+
+_MIB: Final = 1024 * 1024
+
+
+def default_data_dir() -> Path:
+    """Where the collector keeps its data unless told otherwise (XDG base directories, "state")."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "backtrail" / "collector"
+
+
+class Settings(BaseSettings):
+    """How the service runs. Building one reads no environment and no file; `load` does.
+
+    Sizes take units (`512MiB`), durations are in seconds.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_ignore_empty=True
+    )
+
+    # ---- where ----
+    data_dir: Path = Field(default_factory=default_data_dir, description="directory of all that is kept")
+    store: Literal["embedded", "memory"] = Field(
+        default="embedded", description="`memory` keeps nothing over a restart; for tests and tiny runs"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on; beyond loopback needs tokens")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=4318, description="HTTP port, OTLP's own by default; 0 picks a free one"
+    )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None, description="OTLP/gRPC port, by convention 4317; 0 picks a free one; unset: none"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="further names under which a reader without a token may call us, besides loopback's own",
+    )
+
+    # ---- who ----
+    ingest_token: SecretStr | None = Field(default=None, description="bearer token that senders must show")
+    read_token: SecretStr | None = Field(default=None, description="bearer token that readers must show")
+    admin_token: SecretStr | None = Field(
+        default=None, description="bearer token for deleting and for backups; unset: these are off over HTTP"
+    )
+
+    # ---- how much ----
+    body_bytes_max: ByteSize = Field(
+        default=ByteSize(16 * _MIB),
+        ge=1024,
+        description="longest request body; OTLP senders stay below 4 MiB",
+    )
+    in_flight_bytes_max: ByteSize = Field(
+        default=ByteSize(64 * _MIB), ge=1024, description="all request bodies that are held in memory at once"
+    )
+    ingest_threads_max: int = Field(
+        default=4, ge=1, le=64, description="threads that append; they share one fsync, so few are enough"
+    )
+    query_threads_max: int = Field(default=4, ge=1, le=64, description="threads that answer questions")
+    waiting_requests_max: int = Field(
+        default=256, ge=1, description="requests that may wait for a thread, each kind; beyond: 503"
+    )
+    wal_bytes_max: ByteSize = Field(
+        default=ByteSize(1024 * _MIB), ge=4 * _MIB, description="write-ahead log; when full, senders get 503"
+    )
+    trace_records_max: int = Field(
+        default=120_000, ge=1, description="records of one trace that are read; more is said to be cut"
+    )
+    page_records_max: int = Field(default=1_000, ge=1, le=10_000, description="longest page of a search")
+
+    # ---- when ----
+    commit_interval_s: float = Field(
+        default=1.0, gt=0, le=60, description="time between commits of the store: how late a record is seen"
+    )
+    ready_stall_s: float = Field(
+        default=30.0, gt=0, description="`/readyz` turns red when records wait longer without any progress"
+    )
+    shutdown_timeout_s: float = Field(
+        default=10.0, gt=0, description="time that running requests get to finish after SIGTERM"
+    )
+    retention_days: float | None = Field(
+        default=None, gt=0, description="age at which records go; unset: never"
+    )
+    retention_bytes_max: ByteSize | None = Field(
+        default=None, ge=_MIB, description="size of the store beyond which its oldest part goes; unset: none"
+    )
+
+    # ---- its own voice ----
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="of its own log"
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="of its own log, on standard error"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is passed and nothing else: only `load` looks around."""
+        return (init_settings,)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if not is_loopback(self.host) and not (self.ingest_token and self.read_token):
+            raise ValueError(
+                f"host {self.host!r} can be reached from other machines, so both ingest_token and read_token"
+                " must be set (BACKTRAIL_INGEST_TOKEN, BACKTRAIL_READ_TOKEN), or listen on 127.0.0.1"
+            )
+        if self.in_flight_bytes_max < self.body_bytes_max:
+            raise ValueError("in_flight_bytes_max must be at least body_bytes_max, or no long body gets in")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Settings, and how they came about."""
+
+    settings: Settings
+    sources: dict[str, str]  # by field: "flag", "environment", the file's path or "default"
+    warnings: list[str]  # one sentence for each name that is not a setting
+
+
+def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) -> Loaded:
+    """Read flags, environment and file into settings.
+
+    Args:
+        flags: by field name; a value of `None` means that the flag was not given.
+        config: TOML file; `None`: `BACKTRAIL_CONFIG`, else the first of `config_files()` that exists.
+    Raises:
+        ConfigurationError: a value is malformed, or the file is missing or not TOML; the message names
+            each setting, its value, where it stands and what would be accepted.
+    """
+    path = (
+        config or _named_by_environment() or next((file for file in config_files() if file.is_file()), None)
+    )
+    layers: list[tuple[str, dict[str, Any]]] = []  # lowest precedence first
+    warnings: list[str] = []
+    if path is not None:
+        values = _read_toml(path)
+        warnings += _unknown(values, Settings.model_fields, where=str(path))
+        layers.append((str(path), {key: values[key] for key in values if key in Settings.model_fields}))
+    ours = {name for name in os.environ if name.startswith(ENV_PREFIX)} - CLIENT_VARIABLES
+    known = [ENV_PREFIX + field.upper() for field in Settings.model_fields]
+    warnings += _unknown(ours, [*known, *CLIENT_VARIABLES], where="environment")
+    layers.append(("environment", _read_environment()))
+    layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
+
+    merged: dict[str, Any] = {}
+    sources = dict.fromkeys(Settings.model_fields, "default")
+    for where, layer in layers:
+        merged |= layer
+        sources |= dict.fromkeys(layer, where)
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, sources)) from None
+    return Loaded(settings=settings, sources=sources, warnings=warnings)
+
+
+def config_files() -> list[Path]:
+    """Files that are read when none is named, the first that exists wins."""
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return [Path(home) / "backtrail" / "collector.toml", Path("/etc/backtrail/collector.toml")]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach the address; a name other than localhost: no."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A half-sentence that names the nearest known name, empty when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _named_by_environment() -> Path | None:
+    name = os.environ.get("BACKTRAIL_CONFIG")
+    return Path(name).expanduser() if name else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such file; name a TOML file, or leave the option out")
+    try:
+        return TomlConfigSettingsSource(Settings, toml_file=path).toml_data
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read_environment() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in Settings.model_fields:
+        value = os.environ.get(ENV_PREFIX + field.upper())
+        if value:  # an empty variable counts as unset, as compose files leave them behind
+            values[field] = [part.strip() for part in value.split(",")] if field == "allowed_hosts" else value
+    return values
+
+
+def _unknown(names: Iterable[str], known: Iterable[str], *, where: str) -> list[str]:
+    known = list(known)
+    return [
+        f"{name} ({where}): no such setting{did_you_mean(name, known)}"
+        for name in sorted(set(names) - set(known))
+    ]
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """Each wrong setting on a line of its own: name, value, place, what was expected."""
+    lines = []
+    for trouble in error.errors(include_url=False):
+        field = str(trouble["loc"][0]) if trouble["loc"] else None
+        if field is None:
+            lines.append(trouble["msg"].removeprefix("Value error, "))
+        elif trouble["type"] == "extra_forbidden":
+            lines.append(f"{field}: no such setting{did_you_mean(field, Settings.model_fields)}")
+        else:
+            shown = "" if field.endswith("_token") else f" = {trouble['input']!r:.80}"
+            expected = trouble["msg"].removeprefix("Value error, ")
+            lines.append(f"{field}{shown} ({sources.get(field, 'flag')}): {expected}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+__all__ = [
+    "CLIENT_VARIABLES",
+    "ENV_PREFIX",
+    "Loaded",
+    "Settings",
+    "config_files",
+    "default_data_dir",
+    "did_you_mean",
+    "is_loopback",
+    "load",
+]
