@@ -1,0 +1,279 @@
+"""Questions -> answers: what HTTP, the CLI on a data directory and tests all call.
+
+Every method takes what a person types (a query, a time in human words, an id) and returns the plain JSON
+object of `shapes`; `CollectorClient` has the same methods with the same arguments, the same results and
+the same errors, so that a program need not care which of the two it holds.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from collector.api import shapes, views
+from collector.api.shapes import JsonObject, plain
+from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
+from collector.errors import NotFound, QueryError
+from collector.ledger import Ledger
+from collector.model import Trace
+from collector.query import parse_query
+from collector.query.times import parse_duration, parse_time
+from collector.store.conditions import And, Condition, Equals
+from collector.store.contract import Store
+from collector.trace.build import build_trace
+
+WINDOW_DEFAULT: Final = "15m"  # what "root cause of now" looks at, when only the mode is given
+
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerLimits:
+    """How much one answer may hold."""
+
+    trace_records_max: int = 120_000  # a chain of 100 000 spans is drawn in seconds; more helps nobody
+    page_records_max: int = 1_000
+
+
+class HasStats(Protocol):
+    """Anything that counts what it does."""
+
+    def stats(self) -> Mapping[str, object]:
+        """Counters and gauges by name."""
+        ...
+
+
+class Answers:
+    """Answers questions about what a store holds.
+
+    Args:
+        store: any store that keeps the contract.
+        ledger: what is known of the senders; without it no trace is said to be complete.
+        intake: counted in `stats`, as are `wal` and `indexing`; absent without a running service.
+        clock_ns: now, epoch nanoseconds, for times such as `15m`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ledger: Ledger | None = None,
+        intake: HasStats | None = None,
+        wal: HasStats | None = None,
+        indexing: HasStats | None = None,
+        limits: AnswerLimits | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._counted = {"intake": intake, "wal": wal, "indexing": indexing}
+        self._limits = limits or AnswerLimits()
+        self._clock_ns = clock_ns
+
+    def trace(self, trace_id: str) -> JsonObject:
+        """The call chain of one trace (`shapes.TraceObject`).
+
+        Raises:
+            QueryError: not a trace id.
+            NotFound: nothing is stored under it.
+        """
+        return plain(views.trace_view(self.trace_model(trace_id)))
+
+    def trace_model(self, trace_id: str) -> Trace:
+        """The same as `trace`, as the model's value."""
+        trace_id = checked_trace_id(trace_id)
+        records_max = self._limits.trace_records_max
+        records = self._store.trace(trace_id, records_max=records_max)
+        if not records:
+            raise NotFound(
+                f"trace {trace_id}: nothing is stored under this id; a record is found about a second after it"
+                " arrived, and `backtrail stats` shows the time range that is kept"
+            )
+        status = self._ledger.trace_status(records) if self._ledger is not None else None
+        hit = len(records) >= records_max
+        return build_trace(trace_id, records, status=status, records_max_hit=hit)
+
+    def traces(
+        self,
+        q: str = "",
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        service: str | None = None,
+        operation: str | None = None,
+        min_duration: str | int | None = None,
+        error: bool | None = None,
+        limit: int = 20,
+    ) -> JsonObject:
+        """Traces with a record that matches, newest first (`shapes.TracesObject`).
+
+        Args:
+            q: search text; the empty text matches all.
+            start: earliest time, in human words or epoch nanoseconds, included.
+            end: latest time, not included.
+            service: the matching record's service.
+            operation: the matching span's name.
+            min_duration: of the whole trace, as `250ms` or in nanoseconds.
+            error: whether the trace has an error; `None`: either.
+            limit: how many, at most `page_records_max`.
+        Raises:
+            QueryError: a text cannot be understood, or the limit is out of range.
+        """
+        start_ns, end_ns = self._times(start, end)
+        found = self._store.find_traces(
+            self._condition(q, service=service, name=operation),
+            start_ns=start_ns,
+            end_ns=end_ns,
+            min_duration_ns=parse_duration(min_duration) if isinstance(min_duration, str) else min_duration,
+            error=error,
+            limit=self._checked_limit(limit),
+        )
+        return plain(shapes.TracesObject(traces=[views.summary_view(summary) for summary in found]))
+
+    def logs(
+        self,
+        q: str = "",
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        total: bool = False,
+    ) -> JsonObject:
+        """Records that match, newest first, a page at a time (`shapes.LogsObject`).
+
+        Args:
+            q: search text; the empty text matches all.
+            start: earliest time, in human words or epoch nanoseconds, included.
+            end: latest time, not included.
+            service: of the record.
+            level: this level or above.
+            trace_id: of the record.
+            limit: how many, at most `page_records_max`.
+            cursor: of the page before.
+            total: count all that match, too.
+        Raises:
+            QueryError: a text cannot be understood, the limit is out of range, or the cursor is not ours.
+        """
+        start_ns, end_ns = self._times(start, end)
+        trace_id = checked_trace_id(trace_id) if trace_id is not None else None
+        condition = self._condition(q, service=service, trace_id=trace_id)
+        if level is not None:
+            condition = And((condition, parse_query(f"level:>={level}")))
+        page = self._store.search(
+            condition,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            limit=self._checked_limit(limit),
+            cursor=cursor,
+            with_total=total,
+        )
+        records = [views.record_view(record) for record in page.records]
+        return plain(shapes.LogsObject(records=records, cursor=page.cursor, total=page.total))
+
+    def root_cause(
+        self, trace_id: str | None = None, *, start: str | int | None = None, end: str | int | None = None
+    ) -> JsonObject:
+        """What caused the fault of a trace, or of a time range (`shapes.VerdictObject`).
+
+        Args:
+            trace_id: the trace; or:
+            start: beginning of the time range, by default 15 minutes before its end.
+            end: end of the time range, by default now.
+        Raises:
+            QueryError: both or neither were given, or one cannot be understood.
+            NotFound: nothing is stored under the trace id.
+        """
+        if trace_id is not None:
+            if start is not None or end is not None:
+                raise QueryError("root cause: name a trace_id or a time range, not both")
+            trace_id = checked_trace_id(trace_id)
+            if not self._store.trace(trace_id, records_max=1):
+                raise NotFound(f"trace {trace_id}: nothing is stored under this id")
+            return plain(views.verdict_view(root_cause_of_trace(self._store, trace_id)))
+        if start is None and end is None:
+            raise QueryError(
+                f"root cause: name a trace_id or a time range, for instance start={WINDOW_DEFAULT}"
+            )
+        start_ns, end_ns = self._times(WINDOW_DEFAULT if start is None else start, end)
+        window_end_ns = self._clock_ns() if end_ns is None else end_ns
+        if start_ns is None or start_ns >= window_end_ns:
+            raise QueryError("root cause: the time range is empty; start must be before end")
+        verdict = root_cause_of_window(self._store, start_ns, window_end_ns)
+        return plain(views.verdict_view(verdict))
+
+    def services(self, *, start: str | int | None = None, end: str | int | None = None) -> JsonObject:
+        """Every service seen (`shapes.ServicesObject`)."""
+        start_ns, end_ns = self._times(start, end)
+        found = self._store.services(start_ns=start_ns, end_ns=end_ns)
+        services = [views.same_fields(item, shapes.ServiceObject) for item in found]
+        return plain(shapes.ServicesObject(services=services))
+
+    def operations(
+        self, service: str, *, start: str | int | None = None, end: str | int | None = None
+    ) -> JsonObject:
+        """Every operation of a service (`shapes.OperationsObject`); of an unknown service: none."""
+        start_ns, end_ns = self._times(start, end)
+        found = self._store.operations(service, start_ns=start_ns, end_ns=end_ns)
+        operations = [views.same_fields(item, shapes.OperationObject) for item in found]
+        return plain(shapes.OperationsObject(service=service, operations=operations))
+
+    def topology(self, *, start: str | int | None = None, end: str | int | None = None) -> JsonObject:
+        """Who calls whom (`shapes.TopologyObject`)."""
+        start_ns, end_ns = self._times(start, end)
+        edges = [
+            views.same_fields(edge, shapes.EdgeObject)
+            for edge in self._store.edges(start_ns=start_ns, end_ns=end_ns)
+        ]
+        seen = {item.service for item in self._store.services(start_ns=start_ns, end_ns=end_ns)}
+        names = seen | {edge.caller for edge in edges} | {edge.callee for edge in edges}
+        return plain(shapes.TopologyObject(services=sorted(names), edges=edges))
+
+    def stats(self) -> JsonObject:
+        """Counts and sizes (`shapes.StatsObject`); `records` counts logs and spans, each once."""
+        counters = {
+            name: None if part is None else dict(part.stats()) for name, part in self._counted.items()
+        }
+        return plain(views.stats_view(self._store.stats(), **counters))
+
+    def ledger(self) -> JsonObject:
+        """What arrived of each process, and what is missing (`shapes.LedgerObject`)."""
+        spools = [] if self._ledger is None else self._ledger.spools()
+        return plain(shapes.LedgerObject(spools=[dict(spool) for spool in spools]))
+
+    def _condition(self, q: str, **equal: str | None) -> Condition:
+        parts: list[Condition] = [Equals(field, value) for field, value in equal.items() if value is not None]
+        if q.strip() or not parts:
+            parts.insert(0, parse_query(q))
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _times(self, start: str | int | None, end: str | int | None) -> tuple[int | None, int | None]:
+        now_ns = self._clock_ns()
+        return _time(start, now_ns), _time(end, now_ns)
+
+    def _checked_limit(self, limit: int) -> int:
+        if not 1 <= limit <= self._limits.page_records_max:
+            raise QueryError(f"limit {limit}: must be in 1..{self._limits.page_records_max}")
+        return limit
+
+
+def checked_trace_id(text: str) -> str:
+    """The trace id that a text means: 32 hex digits, capitals and a UUID's dashes forgiven.
+
+    Raises:
+        QueryError: it is none.
+    """
+    trace_id = text.strip().lower().replace("-", "")
+    if not _TRACE_ID.fullmatch(trace_id):
+        raise QueryError(f"{text!r:.80}: a trace id is 32 hexadecimal digits")
+    return trace_id
+
+
+def _time(value: str | int | None, now_ns: int) -> int | None:
+    return parse_time(value, now_ns=now_ns) if isinstance(value, str) else value

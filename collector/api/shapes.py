@@ -1,0 +1,273 @@
+"""The JSON objects that people and programs get, declared once.
+
+Each class is one object of the API: its fields are the JSON keys, in this order, always all present
+unless their default says `UNSET`. The OpenAPI document is made from these classes, and a test holds
+every real answer against it. Changing one is changing the API.
+
+Times are RFC 3339 UTC with nanoseconds as text, because JSON readers cut integers at 2**53; lengths of
+time are integers of nanoseconds in keys that end in `_ns`. Absent ids are `null`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+JsonObject = dict[str, Any]
+
+
+class _Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """Common options of all shapes."""
+
+
+class RecordObject(_Shape, frozen=True, kw_only=True):
+    """One log record or span with the keys of a record line; what it has no value for is left out."""
+
+    uid: str
+    timestamp: str
+    level: str
+    service: str
+    trace_id: str | UnsetType = UNSET
+    span_id: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    kind: Literal["span", "span_start", "loss"] | UnsetType = UNSET
+    logger: str | UnsetType = UNSET
+    attributes: JsonObject | UnsetType = UNSET
+    exception: JsonObject | UnsetType = UNSET
+    source: JsonObject | UnsetType = UNSET
+    trace_flags: int | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    span_kind: str | UnsetType = UNSET
+    parent_span_id: str | UnsetType = UNSET
+    duration_ns: int | UnsetType = UNSET
+    status: JsonObject | UnsetType = UNSET
+    events: list[JsonObject] | UnsetType = UNSET
+    links: list[JsonObject] | UnsetType = UNSET
+    loss: JsonObject | UnsetType = UNSET
+    resource: JsonObject | UnsetType = UNSET
+
+
+class LogObject(RecordObject, frozen=True, kw_only=True):
+    """A log record in its place in a trace."""
+
+    offset_ns: int  # after the trace's start, corrected for clock skew; may be negative
+    resource_index: int  # into the trace's `resources`
+
+
+class NodeObject(_Shape, frozen=True, kw_only=True):
+    """One span in its place in the call chain."""
+
+    uid: str  # of the span's record; made up for an inferred span
+    span_id: str
+    parent_span_id: str | None  # as the span named it; the chain's own relation is the order and `depth`
+    depth: int  # 0 for a root; the parent is the nearest node before this one with a depth one less
+    service: str
+    name: str
+    span_kind: str | None
+    start: str  # corrected for clock skew
+    raw_start: str  # as the sender's clock had it
+    offset_ns: int  # of `start`, after the trace's start
+    duration_ns: int  # of an unfinished span: what is known of it
+    skew_ns: int  # what was added to the raw times
+    skew_bound_ns: int | None  # how far that may be off; null: not corrected
+    self_time_ns: int  # without the union of its children
+    critical_ns: int  # how much of the trace's duration only this span explains
+    siblings_folded: int
+    finished: bool  # false: only its start arrived
+    inferred: bool  # true: it was named as a parent and never arrived itself
+    error: bool
+    status: JsonObject  # {code, message?}
+    logger: str | None  # instrumentation scope
+    attributes: JsonObject
+    exception: JsonObject | None
+    events: list[JsonObject]
+    links: list[JsonObject]
+    resource_index: int
+    logs: list[LogObject]
+
+
+class GapObject(_Shape, frozen=True, kw_only=True):
+    """Something that is known to be missing from a trace, and how we know."""
+
+    kind: Literal["missing_parent", "unfinished", "silent_callee", "lost", "cycle", "duplicate_span"]
+    message: str
+    span_id: str | None
+    service: str | None
+    count: int | None
+
+
+class TraceObject(_Shape, frozen=True, kw_only=True):
+    """One call chain: its spans parents first and in order of time, each with its logs."""
+
+    trace_id: str
+    service: str | None  # of the first root
+    name: str | None  # of the first root
+    start: str
+    duration_ns: int
+    error: bool
+    completeness: Literal["complete", "open", "gaps", "unknown"]
+    open_since: str | None
+    truncated: bool  # true: the limit on records was met, the chain is a part
+    records: int
+    spans: int
+    logs: int
+    services: list[str]  # in order of appearance
+    gaps: list[GapObject]
+    resources: list[JsonObject]  # of the processes; `resource_index` points here
+    nodes: list[NodeObject]
+    stray_logs: list[LogObject]  # of the trace, but of no span that is known
+
+
+class TraceSummaryObject(_Shape, frozen=True, kw_only=True):
+    """One line of a list of traces."""
+
+    trace_id: str
+    service: str
+    name: str
+    start: str
+    duration_ns: int
+    error: bool
+    spans: int
+    logs: int
+
+
+class TracesObject(_Shape, frozen=True, kw_only=True):
+    """Traces, newest first."""
+
+    traces: list[TraceSummaryObject]
+
+
+class LogsObject(_Shape, frozen=True, kw_only=True):
+    """A page of records, newest first."""
+
+    records: list[RecordObject]
+    cursor: str | None  # for the next page; null: this was the last
+    total: int | None  # of all that match; null: it was not asked for
+
+
+class EvidenceObject(_Shape, frozen=True, kw_only=True):
+    """One record that speaks for a cause."""
+
+    uid: str
+    timestamp: str
+    service: str
+    quote: str
+    why: str
+    trace_id: str | None
+    span_id: str | None
+
+
+class CauseObject(_Shape, frozen=True, kw_only=True):
+    """One place that may have caused the fault."""
+
+    rank: int
+    service: str
+    instance: str | None
+    operation: str | None
+    fault: str
+    location: str | None
+    template: str | None
+    summary: str
+    confidence: float
+    signals: list[str]
+    evidence: list[EvidenceObject]
+    refuted_by: str | None
+
+
+class VerdictObject(_Shape, frozen=True, kw_only=True):
+    """What caused a fault, ranked; or what data is lacking; or, with neither, that all is normal."""
+
+    trace_id: str | None
+    start: str | None  # of the window, when a window was asked for
+    end: str | None
+    causes: list[CauseObject]
+    services: list[str]  # the distinct services of the causes, most likely first
+    insufficient: str | None
+    normal: list[str]
+    notes: list[str]
+    traces_compared: int
+
+
+class ServiceObject(_Shape, frozen=True, kw_only=True):
+    """One service in a time range."""
+
+    service: str
+    spans: int
+    logs: int
+    errors: int
+    operations: int
+    duration_p50_ns: int | None
+    duration_p95_ns: int | None
+
+
+class ServicesObject(_Shape, frozen=True, kw_only=True):
+    """Every service seen, by name."""
+
+    services: list[ServiceObject]
+
+
+class OperationObject(_Shape, frozen=True, kw_only=True):
+    """One operation of a service in a time range."""
+
+    service: str
+    name: str
+    spans: int
+    errors: int
+    duration_p50_ns: int
+    duration_p95_ns: int
+    duration_p99_ns: int
+
+
+class OperationsObject(_Shape, frozen=True, kw_only=True):
+    """Every operation of a service, by name."""
+
+    service: str
+    operations: list[OperationObject]
+
+
+class EdgeObject(_Shape, frozen=True, kw_only=True):
+    """Calls from one service to another."""
+
+    caller: str
+    callee: str
+    calls: int
+    errors: int
+
+
+class TopologyObject(_Shape, frozen=True, kw_only=True):
+    """Who calls whom."""
+
+    services: list[str]
+    edges: list[EdgeObject]
+
+
+class StatsObject(_Shape, frozen=True, kw_only=True):
+    """The state of the collector. `records` counts logs and spans, each once."""
+
+    records: int
+    logs: int
+    spans: int
+    span_starts: int
+    losses: int
+    partitions: int
+    bytes: int
+    oldest: str | None
+    newest: str | None
+    durable_seq: int
+    intake: JsonObject | None  # counters since the start, by name; null without a running service
+    wal: JsonObject | None
+    indexing: JsonObject | None
+
+
+class LedgerObject(_Shape, frozen=True, kw_only=True):
+    """What arrived of each process, what is missing, and whether it has ended."""
+
+    spools: list[JsonObject]
+
+
+def plain(shape: msgspec.Struct) -> JsonObject:
+    """The plain JSON object of a shape."""
+    value: JsonObject = msgspec.to_builtins(shape)
+    return value
