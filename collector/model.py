@@ -120,6 +120,18 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     count: int | None = None
 
 
+class TraceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger knows of the processes that a trace's records came from.
+
+    Without one, or with `foreign`, nobody can tell whether more will come: the trace is `unknown`.
+    """
+
+    gaps: list[Gap] = []  # of kind `lost`: records that never arrived, and why
+    open_since_ns: int | None = None  # a process may still send what it wrote after this; None: all is in
+    foreign: bool = False  # some records came from senders that state no position
+    ended: dict[str, str] = {}  # spool id -> how its process ended, as its `close` line says: "killed", ...
+
+
 class SpanNode(msgspec.Struct, kw_only=True):
     """One span in its place in the call chain; filled while the chain is built, then left alone.
 
@@ -139,7 +151,7 @@ class SpanNode(msgspec.Struct, kw_only=True):
     skew_bound_ns: int | None = None  # how far `skew_ns` may be off; None: not corrected
     self_time_ns: int = 0  # its duration without the union of its children's
     critical_ns: int = 0  # how much of the trace's duration only this span explains
-    siblings_folded: int = 0
+    siblings_folded: int = 0  # so many of the siblings that follow are like this one; a display may fold them
 
     @property
     def span_id(self) -> str:
