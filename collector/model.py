@@ -144,6 +144,7 @@ class SpanNode(msgspec.Struct, kw_only=True):
     logs: list[Record] = []
     finished: bool = True
     inferred: bool = False
+    process_ended: str | None = None  # of an unfinished span: how its process ended, once that is known
     depth: int = 0
     start_ns: int = 0  # corrected for clock skew; the raw time is in the record
     end_ns: int = 0  # likewise; of an unfinished span: the last thing known to have happened in it

@@ -1,0 +1,1 @@
+"""The call chain of a trace, built from whatever arrived of it."""
