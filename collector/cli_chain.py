@@ -1,0 +1,377 @@
+"""Draws a call chain: the spans as a tree, the logs in their places, times beside them. Pure.
+
+    trace 5f3c…  failed
+    gateway  POST /orders  ·  2026-11-24 05:47:11.412 UTC  ·  24.1 ms
+    4 services  ·  12 spans  ·  9 logs  ·  complete
+
+        at ms   took ms
+          0.0      24.1  ━━━━━━━━━━━━━━━━  gateway  POST /orders  ✗ 502
+          1.2                    ·         │ INFO received order-0041: 3 x lamp
+          2.0      20.7   ━━━━━━━━━━━━━━   └─ orders  POST /orders
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from rich.text import Text
+
+from collector.cli_text import Palette, clean, count, day_and_time, duration, fitted, level_style, wrapped
+from tracing.semconv import (
+    EXCEPTION_EVENT,
+    EXCEPTION_MESSAGE,
+    EXCEPTION_STACKTRACE,
+    EXCEPTION_TYPE,
+    HTTP_RESPONSE_STATUS_CODE,
+    RPC_GRPC_STATUS_CODE,
+)
+
+JsonObject = dict[str, Any]
+
+BAR_CELLS: Final = 16
+# Below these widths the bars, then the column of lengths, make room for what cannot be left out.
+WIDTH_FOR_BARS: Final = 96
+WIDTH_FOR_LENGTHS: Final = 64
+DEPTH_DRAWN_MAX: Final = 24  # deeper chains are drawn flat, with their depth as a number
+FOLD_FROM: Final = 5  # as many equal siblings in a row are shown as two and a count
+FOLD_SHOWN: Final = 2
+STACK_FRAME_LINES_MAX: Final = 60
+_SECONDS_FROM_NS: Final = 10_000_000_000  # longer traces are told in seconds
+
+COMPLETENESS: Final = {
+    "complete": ("complete", "green"),
+    "open": ("still open", "yellow"),
+    "gaps": ("has gaps", "yellow"),
+    "unknown": ("completeness unknown: its senders do not number their records", "dim"),
+}
+
+
+class _Row(NamedTuple):
+    """One line of the tree: a span, a log, or a note under one of them."""
+
+    guide: str
+    text: Text
+    offset_ns: int | None = None
+    span: JsonObject | None = None
+
+
+def chain_lines(trace: JsonObject, *, width: int | None = None, full: bool = False) -> list[Text]:
+    """Draw a trace as the API gives it (`collector.api.shapes.TraceObject`).
+
+    Args:
+        width: columns; lines are cut to it with a mark. `None`: nothing is cut.
+        full: whole stack traces, attributes and ids, and no folding of equal siblings.
+    """
+    palette = Palette(trace["services"])
+    lines = _header(trace, palette, width)
+    layout = _Layout(trace, palette, width)
+    lines.append(Text())
+    lines.extend(layout.head())
+    for row in _rows(trace, palette, full=full):
+        lines.append(layout.line(row))
+    if trace["gaps"]:
+        lines += [Text(), Text("What is missing", style="bold")]
+        for gap in trace["gaps"]:
+            lines += wrapped(gap["message"], width=width, indent=4, first=Text("  • ", style="yellow"))
+    return lines
+
+
+# ---------------------------------------------------------------- header
+
+
+def _header(trace: JsonObject, palette: Palette, width: int | None) -> list[Text]:
+    failed = Text("  failed", style="bold red") if trace["error"] else Text("  ok", style="green")
+    title = Text.assemble("trace ", (trace["trace_id"], "bold"), failed)
+    service = trace["service"] or (trace["services"] or ["?"])[0]
+    what = Text.assemble((clean(service), palette.style(service)), f"  {clean(trace['name'] or 'logs only')}")
+    parts = [what, Text(day_and_time(trace["start"])), Text(duration(trace["duration_ns"]))]
+    word, style = COMPLETENESS[trace["completeness"]]
+    if trace["completeness"] == "open" and trace["open_since"]:
+        word += f" since {day_and_time(trace['open_since'])}"
+    counts = [
+        Text(count(len(trace["services"]), "service")),
+        Text(count(trace["spans"], "span")),
+        Text(count(trace["logs"], "log")),
+        Text(word, style=style),
+    ]
+    lines = [title, *_flowed(parts, width), *_flowed(counts, width)]
+    if trace["truncated"]:
+        note = f"⚠ only the first {count(trace['records'], 'record')} were read; the chain is a part"
+        lines.append(Text(note, style="yellow"))
+    return lines
+
+
+def _flowed(parts: Sequence[Text], width: int | None) -> list[Text]:
+    """Join parts by dots, on as many lines as they need."""
+    lines = [parts[0].copy()]
+    for part in parts[1:]:
+        if width is not None and lines[-1].cell_len + 5 + part.cell_len > width:
+            lines.append(part.copy())
+        else:
+            lines[-1] = Text.assemble(lines[-1], ("  ·  ", "dim"), part)
+    return lines
+
+
+# ---------------------------------------------------------------- columns
+
+
+class _Layout:
+    """The columns left of the tree: when, how long, and where in the whole."""
+
+    def __init__(self, trace: JsonObject, palette: Palette, width: int | None) -> None:
+        self._palette = palette
+        self._width = width
+        self._total_ns = max(1, trace["duration_ns"])
+        self._in_seconds = self._total_ns >= _SECONDS_FROM_NS
+        self._bars = width is None or width >= WIDTH_FOR_BARS
+        self._lengths = width is None or width >= WIDTH_FOR_LENGTHS
+
+    def head(self) -> list[Text]:
+        unit = "s" if self._in_seconds else "ms"
+        head = f"{f'at {unit}':>9}"
+        if self._lengths:
+            head += f"{f'took {unit}':>10}"
+        return [Text(head, style="dim")]
+
+    def line(self, row: _Row) -> Text:
+        line = Text(f"{self._number(row.offset_ns):>9}", style="dim" if row.span is None else "")
+        if self._lengths:
+            line.append(f"{self._number(row.span['duration_ns'] if row.span else None):>10}")
+        line.append("  ")
+        if self._bars:
+            line.append_text(self._bar(row))
+            line.append("  ")
+        line.append(row.guide, style="dim")
+        line.append_text(row.text)
+        line.rstrip()
+        return fitted(line, self._width)
+
+    def _number(self, length_ns: int | None) -> str:
+        if length_ns is None:
+            return ""
+        return f"{length_ns / 1e9:.3f}" if self._in_seconds else f"{length_ns / 1e6:.1f}"
+
+    def _bar(self, row: _Row) -> Text:
+        if row.offset_ns is None:
+            return Text(" " * BAR_CELLS)
+        at = self._cell(row.offset_ns)
+        if row.span is None:
+            return Text(f"{' ' * at}·{' ' * (BAR_CELLS - at - 1)}", style="dim")
+        end = max(at + 1, round((row.offset_ns + row.span["duration_ns"]) / self._total_ns * BAR_CELLS))
+        cells = min(end, BAR_CELLS) - at
+        mark = "━" if row.span["finished"] and not row.span["inferred"] else "╌"
+        style = "red" if row.span["error"] else self._palette.style(row.span["service"])
+        if not row.span["critical_ns"]:
+            style += " dim"  # the bright bars are the critical path
+        bar = Text(" " * at)
+        bar.append(mark * cells, style=style)
+        bar.append(" " * (BAR_CELLS - at - cells))
+        return bar
+
+    def _cell(self, offset_ns: int) -> int:
+        return min(BAR_CELLS - 1, max(0, int(offset_ns / self._total_ns * BAR_CELLS)))
+
+
+# ---------------------------------------------------------------- tree
+
+
+class _Branch:
+    """A span on its way into the tree: what hangs below it, in order of time."""
+
+    __slots__ = ("children", "node")
+
+    def __init__(self, node: JsonObject) -> None:
+        self.node = node
+        self.children: list[_Branch] = []
+
+
+def _rows(trace: JsonObject, palette: Palette, *, full: bool) -> Iterator[_Row]:
+    """Every line of the tree from top to bottom; never recurses, chains may be deep."""
+    stack: list[tuple[_Branch | JsonObject | _Row, str, str]] = []
+    roots = _branches(trace["nodes"])
+    items = sorted([*roots, *trace["stray_logs"]], key=_offset_ns)
+    stack.extend((item, "", "") for item in reversed(items))
+    while stack:
+        item, guide, below = stack.pop()
+        if isinstance(item, _Row):
+            yield item
+        elif isinstance(item, _Branch):
+            yield _Row(guide, _span_text(item.node, palette, full=full), item.node["offset_ns"], item.node)
+            inner = _inside(item, below, full=full)
+            has_children = any(isinstance(entry[0], _Branch) for entry in inner)
+            for note in _notes(item.node, full=full):
+                yield _Row(below + ("│    " if has_children else "     "), note)
+            stack.extend(reversed(inner))
+        else:
+            yield _Row(guide, _log_text(item), item["offset_ns"])
+            for note in _exception_lines(item.get("exception"), full=full):
+                yield _Row(f"{guide}  ", note)
+
+
+def _inside(
+    branch: _Branch, below: str, *, full: bool
+) -> list[tuple[_Branch | JsonObject | _Row, str, str]]:
+    """What is drawn below a span, in order of time, each with its guide and the guide of what is below it."""
+    children, folded = (branch.children, {}) if full else _folded(branch.children)
+    items = sorted([*branch.node["logs"], *children], key=_offset_ns)
+    last_child = max((at for at, item in enumerate(items) if isinstance(item, _Branch)), default=-1)
+    drawn: list[tuple[_Branch | JsonObject | _Row, str, str]] = []
+    deep = branch.node["depth"] >= DEPTH_DRAWN_MAX
+    for at, item in enumerate(items):
+        if not isinstance(item, _Branch):
+            drawn.append((item, below + ("│ " if at < last_child else "  "), ""))
+            continue
+        if deep:
+            drawn.append((item, f"{below}[{item.node['depth']}] ", below))
+        else:
+            turn, onward = ("└─ ", "   ") if at == last_child else ("├─ ", "│  ")
+            drawn.append((item, below + turn, below + onward))
+        if note := folded.get(id(item)):
+            drawn.append((_Row(below + ("│  " if at < last_child else "   "), note), "", ""))
+    return drawn
+
+
+def _branches(nodes: Sequence[JsonObject]) -> list[_Branch]:
+    """The forest of the flat list, whose order and depths are the relation."""
+    roots: list[_Branch] = []
+    path: list[_Branch] = []
+    for node in nodes:
+        branch = _Branch(node)
+        del path[node["depth"] :]
+        (path[-1].children if path else roots).append(branch)
+        path.append(branch)
+    return roots
+
+
+def _folded(children: list[_Branch]) -> tuple[list[_Branch], dict[int, Text]]:
+    """Leave out most of a long row of equal, uneventful siblings; a note by the last one that is shown."""
+    kept: list[_Branch] = []
+    notes: dict[int, Text] = {}
+    at = 0
+    while at < len(children):
+        end = at + 1
+        while end < len(children) and _are_alike(children[at], children[end]):
+            end += 1
+        run = children[at:end]
+        if len(run) >= FOLD_FROM and _is_plain(run[0]):
+            kept += run[:FOLD_SHOWN]
+            hidden = [branch.node["duration_ns"] for branch in run[FOLD_SHOWN:]]
+            notes[id(run[FOLD_SHOWN - 1])] = Text(
+                f"× {len(hidden)} more like it, {duration(min(hidden))} – {duration(max(hidden))} each",
+                style="dim",
+            )
+        else:
+            kept += run
+        at = end
+    return kept, notes
+
+
+def _are_alike(first: _Branch, other: _Branch) -> bool:
+    same = first.node["service"] == other.node["service"] and first.node["name"] == other.node["name"]
+    return same and _is_plain(first) and _is_plain(other)
+
+
+def _is_plain(branch: _Branch) -> bool:
+    node = branch.node
+    eventful = node["error"] or node["logs"] or node["events"] or not node["finished"] or node["inferred"]
+    return not branch.children and not eventful
+
+
+def _offset_ns(item: _Branch | JsonObject) -> int:
+    offset: int = (item.node if isinstance(item, _Branch) else item)["offset_ns"]
+    return offset
+
+
+# ---------------------------------------------------------------- one line
+
+
+def _span_text(node: JsonObject, palette: Palette, *, full: bool) -> Text:
+    text = Text.assemble((clean(node["service"]), palette.style(node["service"])), " ", clean(node["name"]))
+    kind = (node["span_kind"] or "").lower()
+    if kind in ("client", "producer", "consumer"):
+        text.append(f"  {kind}", style="dim")
+    if node["siblings_folded"]:
+        text.append(f"  × {node['siblings_folded']} more like it", style="dim")
+    if node["error"]:
+        text.append(f"  ✗ {_outcome(node)}".rstrip(), style="bold red")
+    if node["inferred"]:
+        text.append("  (its own record never arrived)", style="yellow")
+    elif not node["finished"]:
+        text.append("  … never ended", style="bold yellow")
+    if node["skew_ns"]:
+        text.append(f"  clock off by ≈ {duration(-node['skew_ns'])}", style="dim")
+    if full:
+        text.append(f"  {node['span_id']}", style="dim")
+    return text
+
+
+def _outcome(node: JsonObject) -> str:
+    """What a person would call the failure: the code, or the status's own words."""
+    http, grpc = (node["attributes"].get(key) for key in (HTTP_RESPONSE_STATUS_CODE, RPC_GRPC_STATUS_CODE))
+    message = clean(str(node["status"].get("message") or ""))
+    if http is not None:
+        return str(http)
+    if grpc is not None:
+        return f"gRPC {grpc} {message}".strip()
+    return message
+
+
+def _log_text(log: JsonObject) -> Text:
+    return Text.assemble((f"{log['level']} ", level_style(log["level"])), clean(log.get("message") or ""))
+
+
+def _notes(node: JsonObject, *, full: bool) -> Iterator[Text]:
+    """Lines under a span: its exception, and with `full` its attributes, events and links."""
+    yield from _exception_lines(exception_of(node), full=full)
+    if not full:
+        return
+    for key, value in sorted(node["attributes"].items()):
+        yield Text(f"{clean(key)} = {clean(str(value))}", style="dim")
+    for event in node["events"]:
+        if event["name"] != EXCEPTION_EVENT:
+            yield Text(f"event {clean(event['name'])} {clean(str(event.get('attributes') or ''))}".rstrip())
+    for link in node["links"]:
+        yield Text(f"follows from {link['trace_id']} {link['span_id']}")
+
+
+def exception_of(node: JsonObject) -> JsonObject | None:
+    """The exception that a span recorded, as a record line has it, from its own key or its events."""
+    if node["exception"]:
+        own: JsonObject = node["exception"]
+        return own
+    for event in node["events"]:
+        if event["name"] == EXCEPTION_EVENT:
+            attributes = event.get("attributes") or {}
+            return {
+                "type": attributes.get(EXCEPTION_TYPE),
+                "message": attributes.get(EXCEPTION_MESSAGE),
+                "stacktrace": attributes.get(EXCEPTION_STACKTRACE),
+            }
+    return None
+
+
+def _exception_lines(exception: JsonObject | None, *, full: bool) -> Iterator[Text]:
+    if not exception:
+        return
+    stack = [line for line in str(exception.get("stacktrace") or "").splitlines() if line.strip()]
+    if full and stack:
+        for line in stack[-STACK_FRAME_LINES_MAX:]:
+            yield Text(clean(line), style="red")
+        return
+    kind, message = exception.get("type"), exception.get("message")
+    title = ": ".join(clean(str(part)) for part in (kind, message) if part)
+    yield Text(title or "exception", style="red")
+    if place := _last_frame(stack):
+        yield Text(f"at {place}", style="red dim")
+
+
+def _last_frame(stack: Sequence[str]) -> str | None:
+    """`file:line in function` of the innermost frame of Python's stack trace."""
+    for line in reversed(stack):
+        words = line.strip()
+        if words.startswith('File "'):
+            path, _, rest = words.removeprefix('File "').partition('", line ')
+            number, _, function = rest.partition(", in ")
+            return clean(f"{path}:{number} in {function}")
+    return None

@@ -1,0 +1,84 @@
+"""Keeps the stock: a gRPC server whose messages are JSON, so that nobody has to generate code."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import orjson
+
+import tracing
+from collector.demo.premises import broken, end_with_parent, publish_address
+
+logger = logging.getLogger("shop.inventory")
+
+STOCK: dict[str, dict[str, Any]] = {
+    "lamp": {"aisle": "A", "shelf": 4, "unit_cents": 3_900},
+    "chair": {"aisle": "B", "shelf": 11, "unit_cents": 12_900},
+    "desk": {"aisle": "B", "shelf": 2, "unit_cents": 34_900},
+    "kettle": {"aisle": "C", "shelf": 7, "unit_cents": 4_500},
+}
+
+
+def reserve(order: dict[str, Any], _context: grpc.ServicerContext) -> dict[str, Any]:
+    """Find the goods, hold them for the order, and say where they are."""
+    row = find_stock(order["sku"], order["order_id"])
+    shelf = shelf_label(row)
+    hold(order)
+    return {"shelf": shelf, "unit_cents": row["unit_cents"]}
+
+
+@tracing.traced(name="find stock")
+def find_stock(sku: str, order_id: str) -> dict[str, Any]:
+    """The row of an article."""
+    row = dict(STOCK[sku])
+    _query(0.005)
+    if broken("slow", order_id):
+        time.sleep(0.8)  # as if the index were gone and every row had to be read
+    if broken("exception", order_id):
+        del row["shelf"]  # as if the article had been moved and the new place not been entered
+    logger.info("%s found in aisle %s", sku, row["aisle"])
+    return row
+
+
+def shelf_label(row: dict[str, Any]) -> str:
+    """Where a picker finds the article, as it is written on the shelf."""
+    return f"{row['aisle']}-{row['shelf']:02d}"
+
+
+@tracing.traced(name="hold items")
+def hold(order: dict[str, Any]) -> None:
+    """Keep the goods for this order."""
+    _query(0.003)
+    logger.info("holding %d x %s for %s", order["quantity"], order["sku"], order["order_id"])
+
+
+def _query(typical_s: float) -> None:
+    """Take as long as a query to a database would."""
+    time.sleep(typical_s * random.uniform(0.7, 1.5))
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    tracing.configure(service="inventory")
+    tracing.instrument()
+    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    method = grpc.unary_unary_rpc_method_handler(
+        reserve, request_deserializer=orjson.loads, response_serializer=orjson.dumps
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("shop.Inventory", {"Reserve": method}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    publish_address("inventory", f"127.0.0.1:{port}")
+    server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    main()

@@ -1,0 +1,84 @@
+"""What the shop's processes share: who listens where, and what is broken just now.
+
+The shop's directory is its service registry (a service writes its address, the others read it) and holds
+the one file that says what is broken. Only the demo knows of that file: no fault leaves a mark in a
+header, a log line or an attribute that the diagnosis could read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+DIRECTORY_VARIABLE: Final = "SHOP_DIRECTORY"
+QUEUE_FOLDER: Final = "queue"
+START_TIMEOUT_S: Final = 30.0  # a starved machine imports Celery in several seconds
+
+_DEFECT_FILE: Final = "defect.json"
+_POLL_INTERVAL_S: Final = 0.02
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def directory() -> Path:
+    """The directory of the shop that this process belongs to."""
+    return Path(os.environ[DIRECTORY_VARIABLE])
+
+
+def publish_address(service: str, address: str, *, shop: Path | None = None) -> None:
+    """Say where a service listens, once it does."""
+    _write_whole((shop or directory()) / f"{service}.address", address.encode())
+
+
+def address_of(service: str) -> str:
+    """Where a service listens; waits for one that is still starting.
+
+    Raises:
+        TimeoutError: it has not said so within `START_TIMEOUT_S`.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while (address := known_address(service, directory())) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{service} has published no address in {directory()}")
+        time.sleep(_POLL_INTERVAL_S)
+    return address
+
+
+def known_address(service: str, shop: Path) -> str | None:
+    """Where a service of a shop listens, `None` while it has not said so."""
+    try:
+        return (shop / f"{service}.address").read_text()
+    except FileNotFoundError:
+        return None
+
+
+def break_orders(shop: Path, fault: str, order_ids: list[str]) -> None:
+    """Switch a fault on for some orders of a shop, and whatever was broken before off."""
+    _write_whole(shop / _DEFECT_FILE, orjson.dumps({"fault": fault, "orders": order_ids}))
+
+
+def broken(fault: str, order_id: str) -> bool:
+    """Whether a service is to misbehave in this way for this order."""
+    try:
+        defect: dict[str, Any] = orjson.loads((directory() / _DEFECT_FILE).read_bytes())
+    except FileNotFoundError:
+        return False
+    return defect["fault"] == fault and order_id in defect["orders"]
+
+
+def end_with_parent() -> None:
+    """Ask the kernel to end this process when the demo that started it is gone (Linux only)."""
+    if os.name == "posix" and Path("/proc/self").exists():
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or none."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
