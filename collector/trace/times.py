@@ -26,9 +26,16 @@ def set_times(nodes_up: Sequence[SpanNode], skews: Mapping[Hashable, Skew]) -> N
         if len(node.children) > 1:
             node.children.sort(key=lambda child: (child.start_ns, -child.end_ns, child.span_id))
         if node.inferred:
-            node.start_ns = min((child.start_ns for child in node.children), default=node.start_ns)
+            node.start_ns = _first_known(node)
         if node.inferred or not node.finished:
             node.end_ns = max(node.end_ns, *_last_known(node))
+
+
+def _first_known(node: SpanNode) -> int:
+    """When the first log line was written or the first child started, whichever is known."""
+    known = [child.start_ns for child in node.children[:1]]
+    known += [log.timestamp_ns + node.skew_ns for log in node.logs[:1]]
+    return min(known, default=node.start_ns)
 
 
 def _last_known(node: SpanNode) -> tuple[int, int]:
