@@ -8,6 +8,7 @@ CollectorError
     Damaged                 the operator; a file is not what we wrote; says which file and where
     QueryError              the person asking; says where the query is wrong and what would be right
     NotFound                the person asking; nothing is stored under this id
+    Unreachable             the person asking; no collector answers at this URL
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = [
     "Overloaded",
     "QueryError",
     "Refused",
+    "Unreachable",
 ]
 
 
@@ -80,3 +82,7 @@ class QueryError(CollectorError):
 
 class NotFound(CollectorError):
     """Nothing is stored under this id."""
+
+
+class Unreachable(CollectorError):
+    """No collector answers; the message names the URL and the reason."""

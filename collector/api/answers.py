@@ -89,8 +89,8 @@ class Answers:
         records = self._store.trace(trace_id, records_max=records_max)
         if not records:
             raise NotFound(
-                f"trace {trace_id}: nothing is stored under this id; a record is found about a second after it"
-                " arrived, and `backtrail stats` shows the time range that is kept"
+                f"trace {trace_id}: nothing is stored under this id; a record is found about a second after"
+                " it arrived, and `backtrail stats` shows the time range that is kept"
             )
         status = self._ledger.trace_status(records) if self._ledger is not None else None
         hit = len(records) >= records_max

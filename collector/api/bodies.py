@@ -1,0 +1,75 @@
+"""Request bodies, read into memory within bounds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.types import Receive
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than one body may be."""
+
+
+class NoRoom(Exception):
+    """All bodies together are longer than what may be held in memory."""
+
+
+class Disconnected(Exception):
+    """The caller went away before its body was whole."""
+
+
+class Bodies:
+    """Reads request bodies, each and all together within bounds. Used on the event loop only.
+
+    Args:
+        body_bytes_max: longest single body.
+        in_flight_bytes_max: all bodies that are held at once.
+    """
+
+    # A caller that sends its whole body before it looks at the answer would see a broken connection
+    # instead of our 413; so much of what is too long is read and thrown away to let it finish.
+    DISCARD_BYTES_MAX: Final = 64 * 1024 * 1024
+
+    def __init__(self, *, body_bytes_max: int, in_flight_bytes_max: int) -> None:
+        self.body_bytes_max = body_bytes_max
+        self.in_flight_bytes_max = in_flight_bytes_max
+        self.in_flight_bytes = 0
+
+    async def read(self, receive: Receive) -> bytes:
+        """The whole body; give it back with `release` once it is done with.
+
+        Raises:
+            BodyTooLarge, NoRoom, Disconnected: nothing is held then.
+        """
+        chunks: list[bytes] = []
+        held = thrown_away = 0
+        trouble: BodyTooLarge | NoRoom | None = None
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.in_flight_bytes -= held
+                raise Disconnected
+            chunk = message.get("body", b"")
+            if trouble is None:
+                chunks.append(chunk)
+                held += len(chunk)
+                self.in_flight_bytes += len(chunk)
+                if held > self.body_bytes_max:
+                    trouble = BodyTooLarge()
+                elif self.in_flight_bytes > self.in_flight_bytes_max:
+                    trouble = NoRoom()
+            if trouble is not None:
+                chunks.clear()
+                self.in_flight_bytes -= held
+                held = 0
+                thrown_away += len(chunk)
+            if not message.get("more_body", False) or thrown_away > self.DISCARD_BYTES_MAX:
+                break
+        if trouble is not None:
+            raise trouble
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def release(self, body: bytes) -> None:
+        """Count a body as no longer held."""
+        self.in_flight_bytes -= len(body)

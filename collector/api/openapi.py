@@ -1,0 +1,177 @@
+"""The OpenAPI 3.1 document, made from the declared operations and shapes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from collector.api import problems
+from collector.api.examples import EXAMPLES
+from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, Delivery, Page, Question
+from collector.api.parameters import Parameter
+from collector.api.shapes import JsonObject
+
+REF: Final = "#/components/schemas/{name}"
+# Any call may meet these: a wrong token, another host's name, a body that is not wanted, our own trouble.
+_ALWAYS: Final = ("unauthorized", "forbidden", "misdirected", "overloaded", "internal")
+
+
+def document(version: str) -> JsonObject:
+    """Build the document.
+
+    Args:
+        version: of the program that serves it.
+    """
+    schemas = _schemas()
+    paths: dict[str, JsonObject] = {}
+    for question in QUESTIONS:
+        paths.setdefault(question.path, {})["get"] = _question(question)
+    for delivery in DELIVERIES:
+        paths.setdefault(delivery.path, {})["post"] = _delivery(delivery)
+    for page in PAGES:
+        paths.setdefault(page.path, {})["get"] = _page(page)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "backtrail collector",
+            "version": version,
+            "description": "Takes log records and spans in, rebuilds call chains, names root causes with proof.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                right: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": f"the {right} token, if one is set",
+                }
+                for right in ("read", "ingest", "admin")
+            },
+        },
+    }
+
+
+def _schemas() -> JsonObject:
+    shapes = [question.answer for question in QUESTIONS]
+    _, components = msgspec.json.schema_components(shapes, ref_template=REF)
+    components["Problem"] = {
+        "type": "object",
+        "description": "What went wrong, as RFC 9457 problem details; `type` never changes its meaning.",
+        "required": ["type", "title", "status", "detail", "instance"],
+        "properties": {
+            "type": {"type": "string", "enum": [problems.TYPE_PREFIX + kind for kind in problems.KINDS]},
+            "title": {"type": "string"},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "what is wrong, where, and what to do"},
+            "instance": {"type": "string", "description": "path of the request"},
+        },
+    }
+    return components
+
+
+def _question(question: Question) -> JsonObject:
+    operation: JsonObject = {
+        "operationId": question.name,
+        "summary": question.summary,
+        "tags": ["questions"],
+        "security": [{}, {question.right: []}],
+        "parameters": [_parameter(parameter) for parameter in question.parameters],
+        "responses": {
+            "200": {
+                "description": "the answer",
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": REF.format(name=question.answer.__name__)},
+                        "example": EXAMPLES[question.name],
+                    }
+                },
+            },
+            **_problem_responses((*_ALWAYS, "invalid-parameter", *question.problems)),
+        },
+    }
+    return operation
+
+
+def _delivery(delivery: Delivery) -> JsonObject:
+    return {
+        "operationId": delivery.name,
+        "summary": delivery.summary,
+        "description": delivery.description,
+        "tags": ["ingest"],
+        "security": [{}, {"ingest": []}],
+        "parameters": [_parameter(header, place="header") for header in delivery.headers],
+        "requestBody": {
+            "required": True,
+            "content": {
+                content_type: {"schema": {"type": "string", "format": "binary"}}
+                if content_type != "application/json"
+                else {"schema": {"type": "object"}}
+                for content_type in delivery.content_types
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "durable: what the answer acknowledges survives a crash",
+                "content": {
+                    content_type: {"schema": schema} for content_type, schema in delivery.answers.items()
+                },
+            },
+            **_problem_responses(
+                (
+                    *_ALWAYS,
+                    "bad-request",
+                    "too-large",
+                    "unsupported-media-type",
+                    "too-many-requests",
+                )
+            ),
+        },
+    }
+
+
+def _page(page: Page) -> JsonObject:
+    return {
+        "operationId": page.name,
+        "summary": page.summary,
+        "tags": ["operation"],
+        "security": [{}, {page.right: []}] if page.right != "open" else [],
+        "responses": {
+            **{
+                str(status): {"description": description, "content": {page.content_type: {"schema": {}}}}
+                for status, description in page.answers.items()
+            },
+            **(_problem_responses(_ALWAYS) if page.right != "open" else {}),
+        },
+    }
+
+
+def _parameter(parameter: Parameter, *, place: str | None = None) -> JsonObject:
+    where = place or parameter.place
+    described: JsonObject = {
+        "name": parameter.name,
+        "in": where,
+        "description": parameter.description,
+        "required": where == "path",
+        "schema": parameter.schema(),
+    }
+    if parameter.example is not None:
+        described["example"] = parameter.example
+    return described
+
+
+def _problem_responses(kinds: Iterable[str]) -> dict[str, Any]:
+    """One response a status, in order; its description lists the kinds that share the status."""
+    by_status: dict[int, list[str]] = {}
+    for kind in dict.fromkeys(kinds):
+        by_status.setdefault(problems.KINDS[kind][0], []).append(kind)
+    return {
+        str(status): {
+            "description": "; ".join(problems.KINDS[kind][1] for kind in kinds_of_status),
+            "content": {problems.CONTENT_TYPE: {"schema": {"$ref": REF.format(name="Problem")}}},
+        }
+        for status, kinds_of_status in sorted(by_status.items())
+    }

@@ -1,0 +1,331 @@
+"""The operations of the API, declared once: the router and the OpenAPI document are both made from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from collector.api import shapes
+from collector.api.access import Right
+from collector.api.answers import Answers
+from collector.api.parameters import Parameter
+from collector.api.shapes import JsonObject
+
+Ask = Callable[[Answers, dict[str, Any]], JsonObject]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A GET that asks `Answers` something."""
+
+    name: str  # OpenAPI's operationId
+    path: str  # parameters in braces
+    summary: str
+    ask: Ask
+    answer: type[msgspec.Struct]
+    parameters: tuple[Parameter, ...] = ()
+    problems: tuple[str, ...] = ()  # kinds besides those that every question may meet
+    right: Right = "read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A POST that brings records."""
+
+    name: str
+    path: str
+    summary: str
+    description: str
+    content_types: tuple[str, ...]
+    answers: dict[str, JsonObject]  # schema by content type
+    headers: tuple[Parameter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A GET about the service itself."""
+
+    name: str
+    path: str
+    summary: str
+    content_type: str
+    answers: dict[int, str]  # what each status means
+    right: Right = "open"
+
+
+_TIME: Final = "in human words (`15m`, `2h`, `yesterday 14:00`), RFC 3339, or epoch nanoseconds"
+TRACE_ID: Final = Parameter(
+    name="trace_id",
+    kind="trace_id",
+    description="the trace: 32 hexadecimal digits; a UUID with dashes is taken, too",
+    example="4bf92f3577b34da6a3ce929d0e0e4736",
+)
+START: Final = Parameter(
+    name="start", kind="time", description=f"earliest time, included: {_TIME}", example="15m"
+)
+END: Final = Parameter(
+    name="end", kind="time", description=f"latest time, not included: {_TIME}", example="now"
+)
+QUERY: Final = Parameter(
+    name="q",
+    kind="text",
+    description='search text, for instance `service:orders level:ERROR "card declined"`; empty: everything',
+    example="level:>=WARN",
+    default="",
+)
+SERVICE: Final = Parameter(name="service", kind="text", description="name of the service", example="orders")
+
+
+def _in_path(parameter: Parameter) -> Parameter:
+    return Parameter(
+        name=parameter.name,
+        kind=parameter.kind,
+        description=parameter.description,
+        example=parameter.example,
+        place="path",
+    )
+
+
+def _limit(default: int) -> Parameter:
+    return Parameter(
+        name="limit",
+        kind="integer",
+        description="how many, newest first",
+        minimum=1,
+        maximum=1_000,
+        default=default,
+        example=default,
+    )
+
+
+QUESTIONS: Final[tuple[Question, ...]] = (
+    Question(
+        name="findTraces",
+        path="/api/v1/traces",
+        summary="Find traces, newest first",
+        ask=lambda answers, given: answers.traces(**given),
+        answer=shapes.TracesObject,
+        parameters=(
+            QUERY,
+            START,
+            END,
+            SERVICE,
+            Parameter(name="operation", kind="text", description="name of a span", example="POST /orders"),
+            Parameter(
+                name="min_duration",
+                kind="duration",
+                description="shortest length of the whole trace",
+                example="250ms",
+            ),
+            Parameter(
+                name="error",
+                kind="boolean",
+                description="only traces with, or without, an error",
+                example=True,
+            ),
+            _limit(20),
+        ),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getTrace",
+        path="/api/v1/traces/{trace_id}",
+        summary="The call chain of a trace: spans parents first, each with its logs, and what is missing",
+        ask=lambda answers, given: answers.trace(**given),
+        answer=shapes.TraceObject,
+        parameters=(_in_path(TRACE_ID),),
+        problems=("invalid-query", "not-found"),
+    ),
+    Question(
+        name="findLogs",
+        path="/api/v1/logs",
+        summary="Find records, newest first, a page at a time",
+        ask=lambda answers, given: answers.logs(**given),
+        answer=shapes.LogsObject,
+        parameters=(
+            QUERY,
+            START,
+            END,
+            SERVICE,
+            Parameter(name="level", kind="text", description="this level or above", example="WARN"),
+            TRACE_ID,
+            _limit(50),
+            Parameter(name="cursor", kind="text", description="`cursor` of the page before"),
+            Parameter(name="total", kind="boolean", description="count all that match, too", example=False),
+        ),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getRootCause",
+        path="/api/v1/root-cause",
+        summary="What caused the fault of a trace, or of a time range, with the records that prove it",
+        ask=lambda answers, given: answers.root_cause(**given),
+        answer=shapes.VerdictObject,
+        parameters=(TRACE_ID, START, END),
+        problems=("invalid-query", "not-found"),
+    ),
+    Question(
+        name="listServices",
+        path="/api/v1/services",
+        summary="Every service seen, with counts and durations",
+        ask=lambda answers, given: answers.services(**given),
+        answer=shapes.ServicesObject,
+        parameters=(START, END),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="listOperations",
+        path="/api/v1/services/{service}/operations",
+        summary="Every operation of a service, with counts and durations",
+        ask=lambda answers, given: answers.operations(**given),
+        answer=shapes.OperationsObject,
+        parameters=(_in_path(SERVICE), START, END),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getTopology",
+        path="/api/v1/topology",
+        summary="Who calls whom",
+        ask=lambda answers, given: answers.topology(**given),
+        answer=shapes.TopologyObject,
+        parameters=(START, END),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getStats",
+        path="/api/v1/stats",
+        summary="Counts and sizes; `records` counts logs and spans, each once",
+        ask=lambda answers, given: answers.stats(),
+        answer=shapes.StatsObject,
+    ),
+    Question(
+        name="getLedger",
+        path="/api/v1/ledger",
+        summary="What arrived of each process, what is missing, and whether it has ended",
+        ask=lambda answers, given: answers.ledger(),
+        answer=shapes.LedgerObject,
+    ),
+)
+
+_OTLP_TYPES: Final = ("application/x-protobuf", "application/json")
+_OTLP_ANSWERS: Final[dict[str, JsonObject]] = {
+    "application/x-protobuf": {"type": "string", "format": "binary"},
+    "application/json": {"type": "object", "properties": {"partialSuccess": {"type": "object"}}},
+}
+_ENCODING: Final = Parameter(
+    name="Content-Encoding",
+    kind="text",
+    description="how the body is packed; absent: it is not",
+    choices=("gzip", "zstd", "identity"),
+)
+
+DELIVERIES: Final[tuple[Delivery, ...]] = (
+    Delivery(
+        name="ingestRecords",
+        path="/v1/records",
+        summary="Take record lines in, each once",
+        description=(
+            "A spool's lines with their position: the first line of the body is the segment's header, then"
+            " whole record lines. With `Backtrail-Import: 1` instead of the spool headers each line carries its"
+            " own `uid`. Refused lines are named one by one and count as done."
+        ),
+        content_types=("application/x-ndjson",),
+        answers={
+            "application/json": {
+                "type": "object",
+                "required": ["acknowledged_offset", "stored", "refused"],
+                "properties": {
+                    "acknowledged_offset": {
+                        "type": ["integer", "null"],
+                        "description": "first byte that is not yet durable; null: an import has no offsets",
+                    },
+                    "stored": {"type": "integer"},
+                    "refused": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["offset", "reason", "field", "message"],
+                            "properties": {
+                                "offset": {"type": "integer"},
+                                "reason": {"type": "string"},
+                                "field": {"type": ["string", "null"]},
+                                "message": {"type": "string"},
+                            },
+                        },
+                    },
+                },
+            }
+        },
+        headers=(
+            Parameter(
+                name="Backtrail-Format", kind="text", description="version of the line format", example="1"
+            ),
+            Parameter(name="Backtrail-Spool", kind="text", description="the spool: 32 hexadecimal digits"),
+            Parameter(name="Backtrail-Offset", kind="text", description="offset of the first record line"),
+            Parameter(name="Backtrail-Import", kind="text", description="`1`: lines carry their own `uid`"),
+            _ENCODING,
+        ),
+    ),
+    Delivery(
+        name="ingestOtlpLogs",
+        path="/v1/logs",
+        summary="Take OTLP logs in",
+        description="OTLP/HTTP `ExportLogsServiceRequest`, protobuf or JSON.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        headers=(_ENCODING,),
+    ),
+    Delivery(
+        name="ingestOtlpTraces",
+        path="/v1/traces",
+        summary="Take OTLP spans in",
+        description="OTLP/HTTP `ExportTraceServiceRequest`, protobuf or JSON.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        headers=(_ENCODING,),
+    ),
+    Delivery(
+        name="ingestOtlpMetrics",
+        path="/v1/metrics",
+        summary="Answer OTLP metrics politely",
+        description="Metrics are not kept here: they are counted, dropped, and the answer says so.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        headers=(_ENCODING,),
+    ),
+)
+
+PAGES: Final[tuple[Page, ...]] = (
+    Page(
+        name="health",
+        path="/healthz",
+        summary="Whether the process answers at all",
+        content_type="application/json",
+        answers={200: "it does"},
+    ),
+    Page(
+        name="readiness",
+        path="/readyz",
+        summary="Whether records that come in also become visible",
+        content_type="application/json",
+        answers={200: "they do", 503: "they do not: starting, stopping, or the index makes no progress"},
+    ),
+    Page(
+        name="metrics",
+        path="/metrics",
+        summary="Counters and gauges as Prometheus text",
+        content_type="text/plain",
+        answers={200: "Prometheus text format 0.0.4"},
+        right="read",
+    ),
+    Page(
+        name="openapi",
+        path="/api/v1/openapi.json",
+        summary="This document",
+        content_type="application/json",
+        answers={200: "OpenAPI 3.1"},
+    ),
+)
