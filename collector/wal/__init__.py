@@ -1,0 +1,9 @@
+"""Write-ahead log: what the collector has acknowledged is in here until the store has it."""
+
+from __future__ import annotations
+
+from collector.wal.frames import Close, Envelope, Loss, WalBatch, WalFrame
+from collector.wal.limits import WalLimits
+from collector.wal.log import Wal, WalStats
+
+__all__ = ["Close", "Envelope", "Loss", "Wal", "WalBatch", "WalFrame", "WalLimits", "WalStats"]
