@@ -37,7 +37,7 @@ def document(version: str) -> JsonObject:
         "info": {
             "title": "backtrail collector",
             "version": version,
-            "description": "Takes log records and spans in, rebuilds call chains, names root causes with proof.",
+            "description": "Takes logs and spans in, rebuilds call chains, names root causes with proof.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

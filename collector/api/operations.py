@@ -229,8 +229,8 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
         summary="Take record lines in, each once",
         description=(
             "A spool's lines with their position: the first line of the body is the segment's header, then"
-            " whole record lines. With `Backtrail-Import: 1` instead of the spool headers each line carries its"
-            " own `uid`. Refused lines are named one by one and count as done."
+            " whole record lines. With `Backtrail-Import: 1` instead of the spool headers each line carries"
+            " its own `uid`. Refused lines are named one by one and count as done."
         ),
         content_types=("application/x-ndjson",),
         answers={
