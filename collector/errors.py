@@ -5,6 +5,7 @@ CollectorError
     Refused                 the sender; carries a reason of the closed list and, if known, the field
     Overloaded              nobody yet; the sender keeps the data and comes back after `retry_after_s`
     DataDirectoryInUse      the operator; another process holds the directory
+    StoreFailed             the operator; the disk is full or failed, the write-ahead log has the records
     Damaged                 the operator; a file is not what we wrote; says which file and where
     QueryError              the person asking; says where the query is wrong and what would be right
     NotFound                the person asking; nothing is stored under this id
@@ -23,6 +24,7 @@ __all__ = [
     "QueryError",
     "Refused",
     "Unreachable",
+    "StoreFailed",
 ]
 
 
@@ -62,6 +64,10 @@ class Overloaded(CollectorError):
 
 class DataDirectoryInUse(CollectorError):
     """Another process writes to this data directory."""
+
+
+class StoreFailed(CollectorError):
+    """The store could not write; what was appended since its last commit must be appended again."""
 
 
 class Damaged(CollectorError):

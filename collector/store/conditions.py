@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.errors import QueryError
 from collector.model import Record
 
 # Fields of the record line by the name that a person types; anything else names an attribute,
@@ -46,7 +47,7 @@ class Words(msgspec.Struct, frozen=True):
 
 
 class Equals(msgspec.Struct, frozen=True):
-    """The field has this value; numbers are compared as numbers, text exactly, levels by alias."""
+    """The field has this value: numbers are compared as numbers, text exactly, booleans in any case."""
 
     field: str
     value: str | int | float | bool
@@ -118,11 +119,11 @@ def matches(condition: Condition, record: Record) -> bool:
         case Everything():
             return True
         case Words(words, field):
-            return any(_has_phrase(tokens(str(value)), words) for value in field_values(record, field))
+            return any(_has_phrase(tokens(text_of(value)), words) for value in field_values(record, field))
         case Equals(field, value):
             return any(_equal(found, value) for found in field_values(record, field))
         case Wildcard(field, pattern):
-            return any(_wild(field, str(found), pattern) for found in field_values(record, field))
+            return any(_wild(field, text_of(found), pattern) for found in field_values(record, field))
         case Range():
             return any(_within(found, condition) for found in field_values(record, condition.field))
         case Exists(field):
@@ -133,6 +134,44 @@ def matches(condition: Condition, record: Record) -> bool:
             return any(matches(part, record) for part in parts)
         case Not(part):
             return not matches(part, record)
+
+
+def text_of(value: Any) -> str:
+    """A value as a person types it: `true` and `false` in lower case, numbers as Python writes them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def counted(condition: Condition) -> Condition:
+    """The condition with `kind` limited to what counts as a record, unless it asks about `kind` itself."""
+    if any(field == "kind" for field in fields_of(condition)):
+        return condition
+    kinds = Or((Equals("kind", "log"), Equals("kind", "span")))
+    return kinds if isinstance(condition, Everything) else And((kinds, condition))
+
+
+def fields_of(condition: Condition) -> Iterator[str]:
+    """Every field that a condition asks about, as often as it does."""
+    match condition:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from fields_of(part)
+        case Not(part):
+            yield from fields_of(part)
+        case Everything():
+            return
+        case _:
+            yield condition.field
+
+
+def facet_field(field: str) -> str:
+    """The field itself, when its values can be counted one by one.
+
+    Raises:
+        QueryError: it is a field of words, a time or a duration.
+    """
+    if field in WORD_FIELDS or field in ("timestamp_ns", "duration_ns"):
+        raise QueryError(f"{field} has a value of its own on nearly every record; count by another field")
+    return field
 
 
 def _own_value(record: Record, field: str) -> Any:
@@ -164,7 +203,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 def _equal(found: Any, wanted: str | int | float | bool) -> bool:
     if isinstance(found, bool) or isinstance(wanted, bool):
-        return found is wanted or str(found).lower() == str(wanted).lower()
+        return str(found).lower() == str(wanted).lower()
     if isinstance(found, int | float) and isinstance(wanted, int | float):
         return found == wanted
     return str(found) == str(wanted)

@@ -3,14 +3,20 @@
 Who may call what: one thread writes (`append`, `commit`, `refresh`, `delete`); any thread reads.
 
 Durable: a record is safe once `commit` has returned a sequence number at or above its own. Before,
-it may be lost by a crash; the write-ahead log still has it.
-Repeatable: appending a record whose `seq` is not above `durable_seq` of its partition changes nothing,
-nor does a `uid` that is already stored when `append` is called with `check_uids=True`.
+it may be lost by a crash; the write-ahead log still has it. `durable_seq` survives a restart.
+Repeatable: appending a record whose `seq` is not above the highest one of its partition changes nothing,
+nor does a `uid` that is already stored when `append` is called with `check_uids=True`. Sequence numbers
+therefore never start again while the store lives: a new write-ahead log begins above `durable_seq`.
+Failing: when `append` or `commit` raises `StoreFailed`, what was appended since the last commit is gone
+from the store; the caller appends it again from the write-ahead log, everything above `durable_seq`.
 Visible: after `refresh` (which `commit` includes) every earlier `append` is found.
+Faithful: a record comes back as it was appended, in a copy of its own; what JSON cannot say (NaN, lone
+surrogates, values of unknown types) comes back as `collector.store.codec` writes it.
 Ordered: a trace by `(timestamp_ns, uid)`, earliest first; a search newest first by the same key.
 Counted: `log` and `span` are records; `span_start` and `loss` are kept, found by `trace`, and neither
 counted nor found by a search that does not ask for their `kind`.
 Absent: an unknown trace, uid or value is an empty answer, never an error.
+Removed: what `delete` or `drop_before` took out is in no answer after it returned, and stays out.
 """
 
 from __future__ import annotations
@@ -43,7 +49,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a list of traces. Its root is the earliest span without a stored parent."""
+    """One line of a list of traces. Its root is the earliest span without a stored parent.
+
+    A trace without spans is named by its earliest log. Start and duration span all its records.
+    """
 
     trace_id: str
     service: str
@@ -108,6 +117,8 @@ class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
     oldest_ns: int | None
     newest_ns: int | None
     durable_seq: int
+    damaged_partitions: int = 0  # set aside since the store was made
+    damaged_records: int = 0  # that were in them, as far as is known
 
 
 class Store(Protocol):
@@ -119,11 +130,17 @@ class Store(Protocol):
         Args:
             records: with `seq` rising, or 0 for records that did not go through a write-ahead log.
             check_uids: look each `uid` up first, for senders that may repeat themselves.
+        Raises:
+            StoreFailed: the disk is full or failed; see "Failing" above.
         """
         ...
 
     def commit(self) -> int:
-        """Make every appended record durable and visible; return the highest `seq` that is."""
+        """Make every appended record durable and visible; return the highest `seq` that is.
+
+        Raises:
+            StoreFailed: the disk is full or failed; see "Failing" above.
+        """
         ...
 
     def refresh(self) -> None:
@@ -174,7 +191,11 @@ class Store(Protocol):
         end_ns: int | None = None,
         limit: int = 20,
     ) -> list[Bucket]:
-        """The most frequent values of a text field, by count, then value."""
+        """The most frequent values of a field, by count, then value; a list counts once for each value.
+
+        Raises:
+            QueryError: the field is one of words, a time or a duration.
+        """
         ...
 
     def find_traces(
@@ -204,11 +225,29 @@ class Store(Protocol):
         ...
 
     def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
-        """Who calls whom, by caller and callee."""
+        """Who calls whom, by caller and callee; the times are those of the called spans.
+
+        The caller is the service of the parent span, whenever that span was. What is known of a call
+        stays known when only the parent's record is deleted.
+        """
         ...
 
     def stats(self) -> StoreStats:
         """Counts and sizes; cheap enough to be asked every second."""
+        ...
+
+    def delete(self, condition: Condition) -> int:
+        """Take out every record that matches, of any kind, at once and durably; return how many.
+
+        Appended records that are not visible yet are made visible first, so that none escapes.
+        """
+        ...
+
+    def drop_before(self, received_ns: int) -> int:
+        """Let go of records that arrived before a time, as whole partitions; return how many.
+
+        A partition goes when everything in it arrived earlier, so some earlier records may stay a while.
+        """
         ...
 
     def close(self) -> None:

@@ -1,0 +1,90 @@
+"""A record <-> the bytes a store keeps of it. Pure.
+
+The bytes are JSON with the model's own field names, not the record line: msgspec writes and reads the
+struct ten times faster than a line is parsed (0.5 and 0.9 µs against 6 and 5), with nanoseconds as the
+integers they are. The resource is left out, because every record of a process shares one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from collector.model import NO_ATTRIBUTES, Record
+from tracing.line import plain
+
+DEPTH_MAX: Final = 64  # deeper nesting in an attribute is kept as text; people's data ends long before
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=plain)
+_decoder: Final = msgspec.json.Decoder(Record)
+_replace: Final = msgspec.structs.replace
+
+
+def pack(record: Record) -> bytes:
+    """Write a record without its resource; `unpack` is the inverse.
+
+    What JSON has no word for is written as `tracing.line.encode` would: a value of an unknown type as
+    its `repr`, a lone surrogate as `?`, NaN and infinities as null.
+    """
+    bare = _replace(record, resource=NO_ATTRIBUTES) if record.resource else record
+    try:
+        return _encoder.encode(bare)
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return _encoder.encode(_mended_record(bare))
+
+
+def unpack(body: bytes, resource: dict[str, Any] = NO_ATTRIBUTES) -> Record:
+    """Read a record back and give it its resource.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not what `pack` wrote.
+    """
+    record = _decoder.decode(body)
+    return _replace(record, resource=resource) if resource else record
+
+
+def pack_resource(resource: Mapping[str, Any]) -> bytes:
+    """Write a resource with sorted keys, so that equal resources give equal bytes."""
+    ordered = dict(sorted(resource.items(), key=lambda item: str(item[0])))
+    try:
+        return _encoder.encode(ordered)
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return _encoder.encode(_mended(ordered, DEPTH_MAX))
+
+
+def unpack_resource(body: bytes) -> dict[str, Any]:
+    """Read a resource back."""
+    resource: dict[str, Any] = msgspec.json.decode(body)
+    return resource
+
+
+def storable(record: Record) -> Record:
+    """The record as any store gives it back: a copy that shares nothing with the caller's."""
+    resource = unpack_resource(pack_resource(record.resource)) if record.resource else NO_ATTRIBUTES
+    return unpack(pack(record), resource)
+
+
+def _mended_record(record: Record) -> Record:
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    tree = _mended(msgspec.to_builtins(fields, enc_hook=plain), DEPTH_MAX)
+    return msgspec.convert(tree, Record)
+
+
+def _mended(value: Any, depth_max: int) -> Any:
+    """Copy a value into what JSON can say; the slow way round, for what the encoder refuses."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if depth_max <= 0:
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {_mended(str(key), 1): _mended(item, depth_max - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_mended(item, depth_max - 1) for item in value]
+    return plain(value)
