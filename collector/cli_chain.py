@@ -1,13 +1,13 @@
 """Draws a call chain: the spans as a tree, the logs in their places, times beside them. Pure.
 
-    trace 5f3c…  failed
-    gateway  POST /orders  ·  2026-11-24 05:47:11.412 UTC  ·  24.1 ms
-    4 services  ·  12 spans  ·  9 logs  ·  complete
+trace 5f3c…  failed
+gateway  POST /orders  ·  2026-11-24 05:47:11.412 UTC  ·  24.1 ms
+4 services  ·  12 spans  ·  9 logs  ·  complete
 
-        at ms   took ms
-          0.0      24.1  ━━━━━━━━━━━━━━━━  gateway  POST /orders  ✗ 502
-          1.2                    ·         │ INFO received order-0041: 3 x lamp
-          2.0      20.7   ━━━━━━━━━━━━━━   └─ orders  POST /orders
+    at ms   took ms
+      0.0      24.1  ━━━━━━━━━━━━━━━━  gateway  POST /orders  ✗ 502
+      1.2                    ·         │ INFO received order-0041: 3 x lamp
+      2.0      20.7   ━━━━━━━━━━━━━━   └─ orders  POST /orders
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ BAR_CELLS: Final = 16
 WIDTH_FOR_BARS: Final = 96
 WIDTH_FOR_LENGTHS: Final = 64
 DEPTH_DRAWN_MAX: Final = 24  # deeper chains are drawn flat, with their depth as a number
-FOLD_FROM: Final = 5  # as many equal siblings in a row are shown as two and a count
-FOLD_SHOWN: Final = 2
 STACK_FRAME_LINES_MAX: Final = 60
 _SECONDS_FROM_NS: Final = 10_000_000_000  # longer traces are told in seconds
 
@@ -177,13 +175,14 @@ class _Layout:
 
 
 class _Branch:
-    """A span on its way into the tree: what hangs below it, in order of time."""
+    """A span on its way into the tree, and what hangs below it."""
 
-    __slots__ = ("children", "node")
+    __slots__ = ("children", "enters_service", "node")
 
-    def __init__(self, node: JsonObject) -> None:
+    def __init__(self, node: JsonObject, parent: _Branch | None) -> None:
         self.node = node
         self.children: list[_Branch] = []
+        self.enters_service = parent is None or parent.node["service"] != node["service"]
 
 
 def _rows(trace: JsonObject, palette: Palette, *, full: bool) -> Iterator[_Row]:
@@ -197,7 +196,7 @@ def _rows(trace: JsonObject, palette: Palette, *, full: bool) -> Iterator[_Row]:
         if isinstance(item, _Row):
             yield item
         elif isinstance(item, _Branch):
-            yield _Row(guide, _span_text(item.node, palette, full=full), item.node["offset_ns"], item.node)
+            yield _Row(guide, _span_text(item, palette, full=full), item.node["offset_ns"], item.node)
             inner = _inside(item, below, full=full)
             has_children = any(isinstance(entry[0], _Branch) for entry in inner)
             for note in _notes(item.node, full=full):
@@ -209,9 +208,7 @@ def _rows(trace: JsonObject, palette: Palette, *, full: bool) -> Iterator[_Row]:
                 yield _Row(f"{guide}  ", note)
 
 
-def _inside(
-    branch: _Branch, below: str, *, full: bool
-) -> list[tuple[_Branch | JsonObject | _Row, str, str]]:
+def _inside(branch: _Branch, below: str, *, full: bool) -> list[tuple[_Branch | JsonObject | _Row, str, str]]:
     """What is drawn below a span, in order of time, each with its guide and the guide of what is below it."""
     children, folded = (branch.children, {}) if full else _folded(branch.children)
     items = sorted([*branch.node["logs"], *children], key=_offset_ns)
@@ -237,45 +234,31 @@ def _branches(nodes: Sequence[JsonObject]) -> list[_Branch]:
     roots: list[_Branch] = []
     path: list[_Branch] = []
     for node in nodes:
-        branch = _Branch(node)
         del path[node["depth"] :]
+        branch = _Branch(node, path[-1] if path else None)
         (path[-1].children if path else roots).append(branch)
         path.append(branch)
     return roots
 
 
 def _folded(children: list[_Branch]) -> tuple[list[_Branch], dict[int, Text]]:
-    """Leave out most of a long row of equal, uneventful siblings; a note by the last one that is shown."""
+    """Leave out the siblings that the chain marks as alike; a note by the one that stands for them.
+
+    The mark (`siblings_folded`) is on the first of a run and counts those behind it.
+    """
     kept: list[_Branch] = []
     notes: dict[int, Text] = {}
     at = 0
     while at < len(children):
-        end = at + 1
-        while end < len(children) and _are_alike(children[at], children[end]):
-            end += 1
-        run = children[at:end]
-        if len(run) >= FOLD_FROM and _is_plain(run[0]):
-            kept += run[:FOLD_SHOWN]
-            hidden = [branch.node["duration_ns"] for branch in run[FOLD_SHOWN:]]
-            notes[id(run[FOLD_SHOWN - 1])] = Text(
-                f"× {len(hidden)} more like it, {duration(min(hidden))} – {duration(max(hidden))} each",
-                style="dim",
-            )
-        else:
-            kept += run
-        at = end
+        first = children[at]
+        hidden = children[at + 1 : at + 1 + first.node["siblings_folded"]]
+        kept.append(first)
+        at += 1 + len(hidden)
+        if hidden:
+            lengths = [branch.node["duration_ns"] for branch in hidden]
+            text = f"× {len(hidden)} more like it, {duration(min(lengths))} – {duration(max(lengths))} each"
+            notes[id(first)] = Text(text, style="dim")
     return kept, notes
-
-
-def _are_alike(first: _Branch, other: _Branch) -> bool:
-    same = first.node["service"] == other.node["service"] and first.node["name"] == other.node["name"]
-    return same and _is_plain(first) and _is_plain(other)
-
-
-def _is_plain(branch: _Branch) -> bool:
-    node = branch.node
-    eventful = node["error"] or node["logs"] or node["events"] or not node["finished"] or node["inferred"]
-    return not branch.children and not eventful
 
 
 def _offset_ns(item: _Branch | JsonObject) -> int:
@@ -286,19 +269,22 @@ def _offset_ns(item: _Branch | JsonObject) -> int:
 # ---------------------------------------------------------------- one line
 
 
-def _span_text(node: JsonObject, palette: Palette, *, full: bool) -> Text:
-    text = Text.assemble((clean(node["service"]), palette.style(node["service"])), " ", clean(node["name"]))
+def _span_text(branch: _Branch, palette: Palette, *, full: bool) -> Text:
+    node = branch.node
+    text = Text()
+    if branch.enters_service or full:  # told once, so that the way from process to process stands out
+        text.append(f"{clean(node['service'])} ", style=palette.style(node["service"]))
+    text.append(clean(node["name"]))
     kind = (node["span_kind"] or "").lower()
     if kind in ("client", "producer", "consumer"):
         text.append(f"  {kind}", style="dim")
-    if node["siblings_folded"]:
-        text.append(f"  × {node['siblings_folded']} more like it", style="dim")
     if node["error"]:
         text.append(f"  ✗ {_outcome(node)}".rstrip(), style="bold red")
     if node["inferred"]:
         text.append("  (its own record never arrived)", style="yellow")
     elif not node["finished"]:
-        text.append("  … never ended", style="bold yellow")
+        ended = node.get("process_ended")
+        text.append(f"  … never ended{f', its process was {ended}' if ended else ''}", style="bold yellow")
     if node["skew_ns"]:
         text.append(f"  clock off by ≈ {duration(-node['skew_ns'])}", style="dim")
     if full:

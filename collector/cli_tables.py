@@ -63,7 +63,9 @@ def trace_list_lines(answer: JsonObject, *, width: int | None = None) -> list[Te
             Text("✗ failed", style="bold red") if trace["error"] else Text("ok", style="green"),
             Text(count(trace["spans"], "span")),
             Text(count(trace["logs"], "log")),
-            Text.assemble((clean(trace["service"]), palette.style(trace["service"])), f" {clean(trace['name'])}"),
+            Text.assemble(
+                (clean(trace["service"]), palette.style(trace["service"])), f" {clean(trace['name'])}"
+            ),
         ]
         for trace in answer["traces"]
     ]
@@ -138,7 +140,11 @@ def score_lines(score: JsonObject, *, width: int | None = None) -> list[Text]:
 
 
 def table_lines(
-    head: Sequence[str], rows: Sequence[Sequence[Text]], *, right: set[int] | None = None, width: int | None = None
+    head: Sequence[str],
+    rows: Sequence[Sequence[Text]],
+    *,
+    right: set[int] | None = None,
+    width: int | None = None,
 ) -> list[Text]:
     """Columns as wide as their content; the columns in `right` are numbers and aligned so."""
     right = right or set()

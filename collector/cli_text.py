@@ -23,7 +23,9 @@ WIDTH_MIN: Final = 40
 SERVICE_STYLES: Final = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta", "bright_green")
 SEVERITY_WARN: Final = 13
 
-_CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL: Final = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 _ASCII: Final = str.maketrans(
     {
         "━": "=",
@@ -137,7 +139,9 @@ def wrapped(
     head = first if first is not None else Text(" " * indent)
     lines = [clean(text)]
     if width is not None:
-        lines = _broken(lines[0], max(WIDTH_MIN // 2, width - head.cell_len), max(WIDTH_MIN // 2, width - indent))
+        lines = _broken(
+            lines[0], max(WIDTH_MIN // 2, width - head.cell_len), max(WIDTH_MIN // 2, width - indent)
+        )
     return [Text.assemble(head if at == 0 else " " * indent, (line, style)) for at, line in enumerate(lines)]
 
 

@@ -16,7 +16,12 @@ OTHERS_SHOWN_MAX: Final = 3
 
 
 def verdict_lines(
-    verdict: JsonObject, *, width: int | None = None, explain: bool = False, where: str = ""
+    verdict: JsonObject,
+    *,
+    width: int | None = None,
+    explain: bool = False,
+    where: str = "",
+    commands: bool = True,
 ) -> list[Text]:
     """Write a verdict as the API gives it (`collector.api.shapes.VerdictObject`).
 
@@ -24,6 +29,7 @@ def verdict_lines(
         width: columns to break at; `None`: never.
         explain: every cause and all of its evidence, not only the first.
         where: options that the next commands need to reach the same data, such as `--data-dir D`.
+        commands: end with the commands worth typing next.
     """
     writer = _Writer(width)
     if verdict["causes"]:
@@ -35,7 +41,9 @@ def verdict_lines(
         writer.paragraph("Nothing abnormal found.", style="bold green")
     writer.blank()
     if verdict["traces_compared"]:
-        writer.field("measured by", f"{count(verdict['traces_compared'], 'healthy trace')} of the same entry point")
+        writer.field(
+            "measured by", f"{count(verdict['traces_compared'], 'healthy trace')} of the same entry point"
+        )
     if verdict["start"]:
         length_ns = round((epoch_ms(verdict["end"]) - epoch_ms(verdict["start"])) * 1e6)
         begin, end = day_and_time(verdict["start"]), day_and_time(verdict["end"])
@@ -44,7 +52,7 @@ def verdict_lines(
         writer.field("note" if number == 0 else "", note)
     for number, looked_at in enumerate(verdict["normal"]):
         writer.field("normal" if number == 0 else "", looked_at, style="dim")
-    for number, (command, purpose) in enumerate(next_commands(verdict, where=where)):
+    for number, (command, purpose) in enumerate(next_commands(verdict, where=where) if commands else []):
         writer.field("next" if number == 0 else "", command, style="bold")
         writer.field("", purpose, style="dim")
     return writer.lines
@@ -61,10 +69,14 @@ def next_commands(verdict: JsonObject, *, where: str = "") -> list[tuple[str, st
         commands.append((f"backtrail trace {trace_id}{suffix}", "the whole chain, with the logs in place"))
     if cause:
         query = f"service:{quoted(cause['service'])} level:>=WARN"
-        commands.append((f"backtrail search '{query}'{suffix}", f"whatever else {cause['service']} complained of"))
+        commands.append(
+            (f"backtrail search '{query}'{suffix}", f"whatever else {cause['service']} complained of")
+        )
     if cause and cause["operation"]:
         query = f"service:{quoted(cause['service'])} name:{quoted(cause['operation'])}"
-        commands.append((f"backtrail search --traces '{query}'{suffix}", "other traces that passed this place"))
+        commands.append(
+            (f"backtrail search --traces '{query}'{suffix}", "other traces that passed this place")
+        )
     return commands
 
 
@@ -112,7 +124,9 @@ def _write_cause(writer: _Writer, cause: JsonObject, *, explain: bool) -> None:
     if cause["template"]:
         writer.field("log line", cause["template"])
     how = f"{confidence_words(cause['confidence'])}  ·  {cause['fault']}"
-    writer.field("confidence", f"{how}  ·  seen by {', '.join(cause['signals'])}" if cause["signals"] else how)
+    writer.field(
+        "confidence", f"{how}  ·  seen by {', '.join(cause['signals'])}" if cause["signals"] else how
+    )
     writer.blank()
     shown = cause["evidence"] if explain else cause["evidence"][:EVIDENCE_SHOWN_MAX]
     palette = Palette(item["service"] for item in shown)

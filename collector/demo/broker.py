@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 import uuid
 from pathlib import Path
@@ -29,7 +28,7 @@ class Channel(filesystem.Channel):
         message = Path(self.data_folder_out) / f"{time.monotonic_ns():020d}_{uuid.uuid4()}.{queue}.msg"
         unfinished = message.with_suffix(".unfinished")
         unfinished.write_text(dumps(payload))
-        os.replace(unfinished, message)
+        unfinished.replace(message)
 
 
 class Transport(filesystem.Transport):

@@ -59,10 +59,8 @@ def main() -> None:
     def announce(**_: Any) -> None:
         publish_address("payments", "queue")
 
-    app.worker_main(
-        ["worker", f"--concurrency={CHILDREN}", "--pool=prefork", "--loglevel=INFO"]
-        + ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    )
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")  # there is nobody to talk to
+    app.worker_main(["worker", "--pool=prefork", f"--concurrency={CHILDREN}", "--loglevel=INFO", *quiet])
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ class Shop:
         return address
 
     @property
+    def data_directory(self) -> Path:
+        """Where the collector keeps what it got; readable after the shop has ended."""
+        return self.directory / "collector"
+
+    @property
     def client(self) -> CollectorClient:
         """The shop's collector."""
         return CollectorClient(self.collector_url)
@@ -58,7 +63,12 @@ class Shop:
         }
         with (self.directory / f"{name}.log").open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-P", "-m", *command],  # -P: not what happens to lie in the current directory
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    *command,
+                ],  # -P: not what happens to lie in the current directory
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -118,8 +128,8 @@ def start_shop(directory: Path) -> Iterator[Shop]:
     port = _free_port()
     shop = Shop(directory=directory, collector_url=f"http://127.0.0.1:{port}")
     try:
-        data = str(directory / "collector")
-        shop.launch("collector", "collector.cli", "serve", "--port", str(port), "--data-dir", data)
+        data = str(shop.data_directory)
+        shop.launch("collector", "collector", "serve", "--port", str(port), "--data-dir", data)
         for service in SERVICES:
             shop.launch(service, f"collector.demo.{service}")
         shop.wait_until_up()

@@ -1,0 +1,54 @@
+"""`backtrail serve`: flags, environment and file into settings, then the service."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from collector.cli_source import UsageError
+
+
+def run_collector(flags: Mapping[str, Any], more: Sequence[str], *, config: Path | None) -> int:
+    """Run the collector until it is told to stop.
+
+    Args:
+        flags: settings by field name; `None` for those not given.
+        more: the options that the command line does not spell out: `--commit-interval-s 2`.
+        config: a TOML file.
+    Raises:
+        UsageError: an option is not a setting, or has no value.
+        ConfigurationError: a setting's value is wrong.
+    """
+    from collector.service import Collector
+    from collector.settings import load
+
+    loaded = load({**flags, **more_flags(more)}, config=config)
+    for warning in loaded.warnings:
+        sys.stderr.write(f"backtrail: warning: {warning}\n")
+    Collector(loaded.settings).run()
+    return 0
+
+
+def more_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """Settings given as options, `--name value` or `--name=value`, by field name.
+
+    Raises:
+        UsageError: an option is not a setting, or has no value.
+    """
+    from collector.settings import Settings, did_you_mean
+
+    known = {f"--{name.replace('_', '-')}": name for name in Settings.model_fields}
+    flags: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        if option not in known:
+            raise UsageError(f"{option}: no such option{did_you_mean(option, known)}")
+        if not equals:
+            if not rest:
+                raise UsageError(f"{option}: a value must follow")
+            value = rest.pop(0)
+        flags[known[option]] = value
+    return flags

@@ -1,0 +1,92 @@
+"""Where answers come from: a running collector, or a data directory without one.
+
+Both give the same objects (`collector.api.shapes`), so that no command need know which it holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from collector.errors import CollectorError, Unreachable
+
+if TYPE_CHECKING:
+    from collector.api.answers import Answers
+    from collector.client import CollectorClient
+
+URL_DEFAULT: Final = "http://127.0.0.1:4318"
+URL_VARIABLE: Final = "BACKTRAIL_URL"
+DATA_DIR_VARIABLE: Final = "BACKTRAIL_DATA_DIR"
+TOKEN_VARIABLE: Final = "BACKTRAIL_TOKEN"
+
+
+class UsageError(CollectorError):
+    """The command line contradicts itself; the message says how to mend it."""
+
+
+class Place:
+    """A collector's address or a data directory, as flags and environment name it.
+
+    A flag goes before a variable, and `BACKTRAIL_URL` before `BACKTRAIL_DATA_DIR`, which the service
+    reads too.
+    """
+
+    def __init__(
+        self, *, url: str | None, data_dir: Path | None, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        if url is not None and data_dir is not None:
+            raise UsageError("--url and --data-dir: name one of them, not both")
+        if url is None and data_dir is None:
+            url = environment.get(URL_VARIABLE)
+            named = environment.get(DATA_DIR_VARIABLE)
+            data_dir = Path(named) if named and url is None else None
+        self.data_dir = data_dir
+        self.url = None if data_dir is not None else url or URL_DEFAULT
+        self.token = environment.get(TOKEN_VARIABLE)
+
+    @property
+    def options(self) -> str:
+        """What another command needs on its line to reach the same place; empty for the default."""
+        if self.data_dir is not None:
+            return f"--data-dir {self.data_dir}"
+        return "" if self.url == URL_DEFAULT else f"--url {self.url}"
+
+    @contextlib.contextmanager
+    def answers(self) -> Iterator[Answers | CollectorClient]:
+        """Open it to ask questions.
+
+        Raises:
+            Unreachable: the directory does not exist.
+        """
+        if self.data_dir is None:
+            yield self._client()
+            return
+        if not self.data_dir.is_dir():
+            raise Unreachable(f"{self.data_dir}: no such directory; `backtrail import` would make one")
+        from collector.service import open_local
+
+        with open_local(self.data_dir, write=False) as local:
+            yield local.answers
+
+    @contextlib.contextmanager
+    def importer(self) -> Iterator[Any]:
+        """Open it to put records in: something with `import_records`, taking `(uid, line)` pairs."""
+        if self.data_dir is None:
+            yield self._client()
+            return
+        from collector.service import open_local
+
+        with open_local(self.data_dir, write=True) as local:
+            yield local
+
+    def _client(self) -> CollectorClient:
+        from collector.client import CollectorClient
+
+        assert self.url is not None
+        return CollectorClient(self.url, token=self.token)
+
+
+__all__ = ["URL_DEFAULT", "Place", "UsageError"]
