@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from collector.wal.frames import Close, Envelope, Loss, WalBatch, WalFrame
 from collector.wal.limits import WalLimits
-from collector.wal.log import Wal, WalStats
+from collector.wal.log import Wal
 
-__all__ = ["Close", "Envelope", "Loss", "Wal", "WalBatch", "WalFrame", "WalLimits", "WalStats"]
+__all__ = ["Close", "Envelope", "Loss", "Wal", "WalBatch", "WalFrame", "WalLimits"]

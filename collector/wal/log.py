@@ -15,29 +15,24 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import msgspec
+from typing import Final
 
 from collector.errors import Overloaded
 from collector.wal.frames import HEAD, Cut, Damage, WalBatch, WalFrame, cut
 from collector.wal.limits import WalLimits
 from collector.wal.segments import Segment, SegmentWriter, find
 
-
-class WalStats(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a log; counts are since it was opened."""
-
-    last_seq: int  # the highest number given out; 0: none yet
-    segments: int
-    bytes: int
-    appends: int
-    syncs: int  # fewer than appends: concurrent ones share a sync
-    overloaded: int  # appends refused because the log or the disk was full
-    write_errors: int  # the disk refused a write or a sync
-    torn_bytes: int  # behind the last whole frame of a segment, as a crash leaves them
-    damaged_bytes: int  # between whole frames
-    lost_records: int  # numbers that are missing between two frames of a segment
-    read_errors: int  # the disk refused a read
+# What `stats` counts since the log was opened.
+COUNTERS: Final = (
+    "appends",
+    "syncs",  # fewer than appends: concurrent ones share a sync
+    "overloaded",  # appends refused because the log or the disk was full
+    "write_errors",  # the disk refused a write or a sync
+    "torn_bytes",  # behind the last whole frame of a segment, as a crash leaves them
+    "damaged_bytes",  # between whole frames
+    "lost_records",  # numbers that are missing between two frames of a segment
+    "read_errors",  # the disk refused a read
+)
 
 
 class _Pending:
@@ -75,7 +70,7 @@ class Wal:
         self._writer: SegmentWriter | None = None
         self._in_doubt = False  # the writer's file may hold more than `segment.size`
         self._closed = False
-        self._counts = dict.fromkeys(WalStats.__struct_fields__[3:], 0)
+        self._counts = dict.fromkeys(COUNTERS, 0)
         self._counted: set[tuple[str, int, int]] = set()  # damage that is in `_counts` already
         self._cursor = (0, 0, 0)  # (seq read up to, the segment's first seq, offset in it)
         self._last_seq = max(seq_after, self._highest_seq())
@@ -177,15 +172,15 @@ class Wal:
                 freed += segment.size
         return freed
 
-    def stats(self) -> WalStats:
-        """Counts and sizes; cheap."""
+    def stats(self) -> dict[str, int]:
+        """Cheap: `last_seq`, `segments`, `bytes`, and a count for each of `COUNTERS`."""
         with self._state_lock:
-            return WalStats(
-                last_seq=self._last_seq,
-                segments=len(self._segments),
-                bytes=sum(segment.size for segment in self._segments),
+            return {
+                "last_seq": self._last_seq,
+                "segments": len(self._segments),
+                "bytes": sum(segment.size for segment in self._segments),
                 **self._counts,
-            )
+            }
 
     def close(self) -> None:
         """Let go of every file; appending afterwards raises `Overloaded`. Closing twice is harmless."""
