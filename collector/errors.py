@@ -23,8 +23,8 @@ __all__ = [
     "Overloaded",
     "QueryError",
     "Refused",
-    "Unreachable",
     "StoreFailed",
+    "Unreachable",
 ]
 
 
