@@ -1,0 +1,161 @@
+"""The directory of a living incarnation: how it is made, how its segments follow each other."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from tracing.spool.format import LOCK_FILE, SENT_FILE, SHIPPER_FILE, SegmentHeader, segment_name
+from tracing.spool.locks import ProcessLock, close_quietly, is_same_file, try_lock
+
+DIRECTORY_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+UNFINISHED_PREFIX: Final = ".new-"  # of a directory that has no lock yet, so that nobody takes it for dead
+
+# Always twenty digits: rewriting it in place needs no new block, so it works on a full disk too.
+SENT_FORMAT: Final = "%020d\n"
+
+# O_APPEND: wherever a descriptor was inherited to, a line ends up whole and at the end.
+_SEGMENT_FLAGS: Final = (
+    os.O_RDWR
+    | os.O_APPEND
+    | os.O_CREAT
+    | os.O_TRUNC
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+class OwnDirectory:
+    """Directory, life lock and current segment of one incarnation. Not thread-safe: the owner's lock is.
+
+    Attributes:
+        path: the directory, named by the spool id.
+        header: of the current segment.
+        fd: descriptor of the current segment, open for appending; -1 when `pause` has closed it.
+    """
+
+    def __init__(self, path: Path, lock: ProcessLock, header: SegmentHeader) -> None:
+        self.path = path
+        self.header = header
+        self.fd = -1
+        self._lock = lock
+        self._identity = (0, 0)
+        self._header_bytes = 0
+
+    @classmethod
+    def create(cls, service: Path, header: SegmentHeader, lines: bytes = b"") -> OwnDirectory:
+        """Make the directory with its locks and first segment, and only then let others see it.
+
+        Args:
+            service: the directory of the service; it and the one above it are made when absent.
+            lines: what the first segment begins with.
+        Raises:
+            OSError: some part could not be made; nothing is left behind that others would take.
+        """
+        service.parent.parent.mkdir(parents=True, exist_ok=True)
+        for directory in (service.parent, service):
+            directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        unfinished = service / f"{UNFINISHED_PREFIX}{header.spool_id}"
+        unfinished.mkdir(mode=DIRECTORY_MODE)
+        lock = own = None
+        try:
+            lock = try_lock(unfinished / LOCK_FILE, create=True)
+            if lock is None:
+                raise OSError(errno.ENOLCK, "record locks do not work here", str(service))
+            _write_new(unfinished / SHIPPER_FILE, b"")
+            _write_new(unfinished / SENT_FILE, (SENT_FORMAT % 0).encode())
+            own = cls(unfinished, lock, header)
+            own.begin_segment(header, lines)
+            own.path = service / header.spool_id
+            unfinished.rename(own.path)
+        except BaseException:
+            if own is not None:
+                own.pause()
+            for name in (segment_name(header.segment), SENT_FILE, SHIPPER_FILE, LOCK_FILE):
+                (unfinished / name).unlink(missing_ok=True)
+            if lock is not None:
+                lock.release()
+            unfinished.rmdir()
+            raise
+        return own
+
+    def begin_segment(self, header: SegmentHeader, lines: bytes = b"") -> None:
+        """Open the next segment and make it the current one.
+
+        Raises:
+            OSError: it could not be written whole; the current one is as it was.
+        """
+        path = self.path / segment_name(header.segment)
+        first = header.encode()
+        fd = os.open(path, _SEGMENT_FLAGS, FILE_MODE)
+        try:
+            write_whole(fd, first + lines)
+            status = os.fstat(fd)
+        except BaseException:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            raise
+        self.pause()
+        self.header, self._header_bytes = header, len(first)
+        self.fd, self._identity = fd, (status.st_dev, status.st_ino)
+
+    def end_offset(self) -> int:
+        """Return the logical offset after the last byte of the current segment, from the file itself."""
+        return self.header.first_offset + os.fstat(self.fd).st_size - self._header_bytes
+
+    def cut_at(self, offset: int) -> None:
+        """Cut the current segment at a logical offset: a line that was not written whole was not taken."""
+        os.ftruncate(self.fd, self._header_bytes + offset - self.header.first_offset)
+
+    def lines_of_current(self) -> bytes:
+        """Read back what the current segment holds, also when somebody has unlinked it."""
+        size = os.fstat(self.fd).st_size
+        return os.pread(self.fd, size - self._header_bytes, self._header_bytes)
+
+    @property
+    def is_descriptor_ours(self) -> bool:
+        """Whether nobody has closed the current segment's descriptor behind our back."""
+        return is_same_file(self.fd, self._identity)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the directory and its life lock are still where others find them."""
+        return self._lock.is_at(self.path / LOCK_FILE)
+
+    @property
+    def is_segment_in_place(self) -> bool:
+        """Whether the current segment still has a name."""
+        return os.fstat(self.fd).st_nlink > 0
+
+    def pause(self) -> None:
+        """Close the current segment; the directory and its lock stay ours."""
+        if self.fd >= 0 and self.is_descriptor_ours:
+            close_quietly(self.fd)
+        self.fd = -1
+
+    def leave(self) -> None:
+        """Close all that is open, so that others may adopt the directory. Safe in a forked child."""
+        self.pause()
+        self._lock.release()
+
+
+def write_whole(fd: int, data: bytes) -> None:
+    """Write all of it.
+
+    Raises:
+        OSError: the disk is full, or the file may not grow.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        write_whole(fd, content)
+    finally:
+        os.close(fd)

@@ -1,0 +1,328 @@
+"""One process's life in the spool: takes lines, decides where they go, and says what it could not take.
+
+A line goes the short way (one lock, one `os.write`) unless something is to be decided. That is found out
+by one comparison: `act_at`, the logical offset from which on `_carefully` is asked, is -1 while nothing
+is open yet, while lines are kept in memory, and while a decision is being made.
+
+The lock is re-entrant because a signal handler or a `__del__` may log while this very thread writes.
+Python runs those only after a call has returned (never in the middle of `position += n`), so the short
+way needs no more; on the long way such a line waits in `_deferred` until the decision is made.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from tracing import semconv as sc
+from tracing.spool.directory import OwnDirectory
+from tracing.spool.format import SegmentHeader, close_line, loss_line, new_spool_id, service_directory
+from tracing.spool.limits import SpoolLimits
+from tracing.spool.losses import KEEP_ALL, Losses, severity_floor
+from tracing.spool.memory import MemoryTail
+
+# How many bytes go the short way before the long way looks at bounds, disk and directory again:
+# 200 records, so that its 10 µs are 50 ns for each.
+STEP_BYTES: Final = 65_536
+ALWAYS: Final = -1
+LATER_THAN_ANY_S: Final = float("inf")
+
+
+class DescriptorLost(Exception):
+    """Somebody closed our descriptors; this incarnation cannot go on, another one must."""
+
+
+class Incarnation:
+    """The spool of one process between two forks.
+
+    Attributes:
+        pid: process that it belongs to; 0 after a fork, when the child must draw a new one.
+        spool_id: its identity, 32 hex.
+        position: logical offset after the last line taken.
+        lines: how many lines were taken.
+        severity_min: OpenTelemetry severity number below which lines are shed at present.
+        released_bytes, others_bytes: set by the shipper: what it has deleted of ours, and what the
+            service's other incarnations take, for the bound of the service.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        service: str,
+        resource: Mapping[str, Any],
+        limits: SpoolLimits,
+        parent: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.pid = os.getpid()
+        self.spool_id = new_spool_id()
+        self.service = service
+        self.position = 0
+        self.lines = 0
+        self.severity_min = KEEP_ALL
+        self.released_bytes = 0
+        self.others_bytes = 0
+        self.lock = threading.RLock()
+        self.memory = MemoryTail()
+        self.losses = Losses(limits.loss_interval_s)
+        self.directory: OwnDirectory | None = None
+        self.ended: str | None = None
+        self.memory_lines_total = 0
+        self._service_path = service_directory(root, service)
+        self.resource_pid = self.pid  # stays when `pid` is set to 0
+        self._resource = {**resource, sc.PROCESS_PID: self.pid}
+        self._limits = limits
+        self._parent = parent
+        self._step_bytes = min(STEP_BYTES, limits.segment_bytes_max // 4, limits.service_bytes_max // 32)
+        self._write: Callable[[int, bytes], int] = _write_and_sync if limits.fsync else os.write
+        self._fd = -1
+        self._act_at = ALWAYS
+        self._step_at = 0  # offset, and
+        self._look_at_s = 0.0  # time of `time.monotonic`, at which to look at everything again
+        self._busy = False
+        self._deferred: deque[Callable[[], None]] = deque()
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether lines go to a file at present, not to memory."""
+        return self.directory is not None and self.directory.fd >= 0
+
+    def write(self, line: bytes, severity_number: int) -> None:
+        """Take one line, newline included.
+
+        Raises:
+            DescriptorLost: the line was not taken; a new incarnation must take it.
+        """
+        with self.lock:
+            if self.position >= self._act_at or severity_number < self.severity_min:
+                self._carefully(line, severity_number)
+                return
+            try:
+                written = self._write(self._fd, line)
+            except OSError:
+                written = 0
+            if written == len(line):
+                self.position += written
+                self.lines += 1
+            else:
+                self._give_way()
+                self._carefully(line, severity_number)
+
+    def close(self, ended: str) -> None:
+        """Write the line that says how the process ends. What is logged afterwards is still taken."""
+        with self.lock:
+            if self._busy:
+                self._deferred.append(partial(self.close, ended))
+            elif self.position or self.losses.is_any_pending:  # a process that said nothing leaves nothing
+                self._decided(partial(self._close, ended))
+
+    def leave(self) -> None:
+        """Give the directory up to whoever adopts it; afterwards no line may be written here."""
+        with self.lock:
+            self.pid = 0
+            self._fd, self._act_at = -1, ALWAYS
+            if self.directory is not None:
+                self.directory.leave()
+
+    def forget(self) -> None:
+        """In a forked child: close what was inherited. The lock may be held by a thread that is not here."""
+        if self.directory is not None:
+            self.directory.leave()
+
+    def note_loss(self, reason: str, count: int, begin: int, end: int) -> None:
+        """Count records that are missing, and have a loss line say so."""
+        with self.lock:
+            self.losses.note(reason, count, begin, end)
+
+    def look_again(self) -> None:
+        """Decide anew about disk, bounds and losses; the shipper calls it now and then."""
+        with self.lock:
+            if not self._busy and (self.position or self.losses.is_any_pending):
+                self._decided(self._look_again)
+
+    # ---- the long way; the lock is held ----
+
+    def _carefully(self, line: bytes, severity_number: int) -> None:
+        if self._busy:
+            self._deferred.append(partial(self.write, line, severity_number))
+        else:
+            self._decided(partial(self._decide_and_take, line, severity_number))
+
+    def _decided(self, action: Callable[[], None]) -> None:
+        """Run an action while every other line of this thread waits, then let those lines go on."""
+        self._busy, self._act_at = True, ALWAYS
+        try:
+            action()
+        finally:
+            self._fd = self.directory.fd if self.directory else -1
+            self._act_at = ALWAYS if self._fd < 0 else self._step_at
+            self._busy = False
+            while self._deferred:
+                self._deferred.popleft()()
+
+    def _decide_and_take(self, line: bytes, severity_number: int) -> None:
+        if time.monotonic() >= self._look_at_s or (self.is_on_disk and self.position >= self._step_at):
+            self._look_again()
+        self._settle_bounds()
+        if severity_number < self.severity_min:
+            reason = "over_bound" if self.is_on_disk else "memory_full"
+            self.losses.note(reason, 1, self.position, self.position)
+            self._write_losses(time.monotonic())
+        else:
+            self._append(line)
+
+    def _close(self, ended: str) -> None:
+        self._look_again()
+        self._write_losses(LATER_THAN_ANY_S)
+        self.ended = ended
+        self._append(
+            close_line(self.service, time.time_ns(), count=self.lines, end_offset=self.position, ended=ended)
+        )
+
+    def _look_again(self) -> None:
+        """Look at the disk, the directory and the bounds, and act on what is found."""
+        now_s = time.monotonic()
+        self._look_at_s = now_s + self._limits.recheck_interval_s
+        try:
+            if self.directory is None or self.directory.fd < 0:
+                self._to_disk()
+            else:
+                self._look_after(self.directory)
+        except OSError:
+            pass  # as before: in memory, or in a segment that grows beyond its size
+        self._settle_bounds()
+        self._write_losses(now_s)
+        self._step_at = self.position + self._step_bytes
+
+    def _look_after(self, directory: OwnDirectory) -> None:
+        if not directory.is_descriptor_ours:
+            raise DescriptorLost
+        end_offset = directory.end_offset()
+        if not directory.is_in_place or not directory.is_segment_in_place:
+            self._restore(directory)
+        elif end_offset < self.position:  # somebody has cut the file: its lines are gone
+            self.losses.note("deleted", self.lines - directory.header.first_line, end_offset, self.position)
+            directory.begin_segment(self._header(self.position, self.lines))
+        elif _free_bytes(os.fstatvfs(directory.fd)) < self._limits.disk_free_bytes_min:
+            self._to_memory()
+        elif self.position - directory.header.first_offset >= self._limits.segment_bytes_max:
+            directory.begin_segment(self._header(self.position, self.lines))
+
+    def _to_disk(self) -> None:
+        """Open a segment, with what is in memory at its beginning."""
+        if _free_bytes_at(self._service_path) < self._limits.disk_free_bytes_min:
+            return
+        header = self._header(self.memory.first_offset, self.lines - len(self.memory))
+        lines = self.memory.all_lines()
+        if self.directory is not None and self.directory.is_in_place:
+            self.directory.begin_segment(header, lines)
+        else:
+            self._make_directory(header, lines)
+        self.memory.clear(self.position)
+
+    def _to_memory(self) -> None:
+        assert self.directory is not None
+        self.directory.pause()
+        self.memory.clear(self.position)
+
+    def _restore(self, directory: OwnDirectory) -> None:
+        """Somebody deleted our files: write again what the current segment held, and say what is lost."""
+        header, lines = directory.header, directory.lines_of_current()
+        if directory.is_in_place:
+            directory.begin_segment(header, lines)
+            return
+        self._make_directory(header, lines)
+        if header.first_line:
+            # How much of it had been sent only the collector knows; this is the most it can be.
+            self.losses.note("deleted", header.first_line, 0, header.first_offset)
+
+    def _make_directory(self, header: SegmentHeader, lines: bytes) -> None:
+        made = OwnDirectory.create(self._service_path, header, lines)
+        if self.directory is not None:
+            self.directory.leave()
+        self.directory = made
+
+    def _header(self, first_offset: int, first_line: int) -> SegmentHeader:
+        return SegmentHeader(
+            spool_id=self.spool_id,
+            segment=self.directory.header.segment + 1 if self.directory else 0,
+            first_offset=first_offset,
+            first_line=first_line,
+            resource=self._resource,
+            parent=self._parent,
+        )
+
+    def _settle_bounds(self) -> None:
+        if self.is_on_disk:
+            used_bytes = self.position - self.released_bytes + self.others_bytes
+            self.severity_min = severity_floor(used_bytes, self._limits.service_bytes_max)
+        else:
+            self.severity_min = severity_floor(self.memory.bytes, self._limits.memory_bytes_max)
+
+    def _write_losses(self, now_s: float) -> None:
+        for loss in self.losses.take_due(now_s):
+            self._append(
+                loss_line(
+                    self.service,
+                    time.time_ns(),
+                    reason=loss.reason,
+                    count=loss.count,
+                    begin=loss.begin,
+                    end=loss.end,
+                )
+            )
+
+    def _append(self, line: bytes) -> None:
+        """Put a line where lines go at present, whatever its severity."""
+        if self.is_on_disk:
+            assert self.directory is not None
+            try:
+                written = self._write(self.directory.fd, line)
+            except OSError:
+                written = 0
+            if written != len(line):
+                self._give_way()
+        if not self.is_on_disk:
+            self.memory.append(line)
+            self.memory_lines_total += 1
+        self.position += len(line)
+        self.lines += 1
+
+    def _give_way(self) -> None:
+        """The disk did not take a line, or a part only: take that part back and go on in memory.
+
+        Raises:
+            DescriptorLost: it is not the disk's fault.
+        """
+        directory = self.directory
+        if directory is None or not directory.is_descriptor_ours:
+            raise DescriptorLost
+        try:
+            directory.cut_at(self.position)
+        except OSError:
+            pass  # readers end at the last newline, and a part of a line has none
+        self._to_memory()
+        self._fd, self._act_at = -1, ALWAYS
+
+
+def _write_and_sync(fd: int, line: bytes) -> int:
+    written = os.write(fd, line)
+    os.fdatasync(fd)
+    return written
+
+
+def _free_bytes_at(path: Path) -> int:
+    """Return what is free on the disk that a path is, or would be, on."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return _free_bytes(os.statvfs(path))
+
+
+def _free_bytes(status: os.statvfs_result) -> int:
+    return status.f_bavail * status.f_frsize

@@ -1,0 +1,148 @@
+"""The sink that an application writes to: one incarnation after the other, a new one after each fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+from tracing.spool.format import LOSS_REASONS
+from tracing.spool.incarnation import DescriptorLost, Incarnation
+from tracing.spool.limits import SpoolLimits
+
+
+class Spool:
+    """A `tracing.sink.Sink` that keeps each line once `write` has returned, whatever kills the process.
+
+    Written: the line is in the page cache of the system, which outlives the process; with
+    `SpoolLimits.fsync` it is on the disk. Exceptions, all counted by `stats`: no directory that can be
+    written (the line is in memory), and lines shed over a bound.
+    Forked: `write` compares process ids, so that a child has an identity, a directory and a lock of its
+    own from its first line on, also under servers that do not run Python's fork hooks.
+    Threads: any thread may write; a line waits for at most the one write that is under way.
+    Raises nothing: a line that cannot be taken is counted.
+    """
+
+    def __init__(
+        self, root: Path, *, service: str, resource: Mapping[str, Any], limits: SpoolLimits | None = None
+    ) -> None:
+        """Prepare only: the directory is made by the first line."""
+        self.root = root
+        self.service = service
+        self._resource = dict(resource)
+        self._limits = limits or SpoolLimits()
+        self._own = self._incarnate(parent=None)
+        self._births: dict[int, threading.RLock] = {}
+        self._when_born: list[Callable[[], None]] = []
+        self._failures = 0
+        self.last_failure: str | None = None  # of the errors that nobody foresaw, for a person to read
+        if hasattr(os, "register_at_fork"):  # a second line of defence: process ids may repeat
+            os.register_at_fork(after_in_child=_Forked(self))
+
+    def write(self, line: bytes, severity_number: int) -> None:
+        """Take one line, its newline included; what is shed first is decided by `severity_number`."""
+        try:
+            own = self._own
+            if own.pid != getpid():
+                own = self._born_again(own)
+            own.write(line, severity_number)
+        except DescriptorLost:
+            self._write_anew(own, line, severity_number)
+        except Exception as error:
+            self._failed(error)
+
+    def close(self, ended: str = "exit") -> None:
+        """Write the close line.
+
+        With `exit` (the process is about to end) the spool stays ours, and late lines follow the close
+        line. With any other word it is given up: whoever ships may adopt it, and a later line begins a
+        new incarnation.
+        """
+        try:
+            own = self._own
+            if own.pid == getpid():
+                own.close(ended)
+                if ended != "exit":
+                    own.leave()
+        except Exception as error:
+            self._failed(error)
+
+    def current(self) -> Incarnation:
+        """Return the incarnation of this process, a new one after a fork."""
+        own = self._own
+        return own if own.pid == getpid() else self._born_again(own)
+
+    def when_born_again(self, callback: Callable[[], None]) -> None:
+        """Have a callback run in each forked child once it has an incarnation of its own."""
+        self._when_born.append(callback)
+
+    @property
+    def spool_id(self) -> str:
+        """Identity of this process's incarnation, 32 hex."""
+        return self.current().spool_id
+
+    def stats(self) -> dict[str, int]:
+        """Return what became of the lines of this process.
+
+        `lines` and `bytes` taken, `memory_lines` of them that no disk could take at first, `memory_bytes`
+        that are in memory now, and `lost_<reason>` for each reason of `LOSS_REASONS`.
+        """
+        own = self.current()
+        losses = {f"lost_{reason}": own.losses.totals[reason] for reason in LOSS_REASONS}
+        losses["lost_write_failed"] += self._failures
+        return {
+            "lines": own.lines,
+            "bytes": own.position,
+            "memory_lines": own.memory_lines_total,
+            "memory_bytes": own.memory.bytes,
+            **losses,
+        }
+
+    def _incarnate(self, parent: Mapping[str, Any] | None) -> Incarnation:
+        return Incarnation(
+            self.root, service=self.service, resource=self._resource, limits=self._limits, parent=parent
+        )
+
+    def _born_again(self, before: Incarnation) -> Incarnation:
+        """Begin a new incarnation; of several threads that ask at once, one does."""
+        pid = getpid()
+        # One atomic operation, and a lock that no thread of the parent can have held at the fork.
+        with self._births.setdefault(pid, threading.RLock()):
+            if self._own is not before:
+                return self._own
+            parent_pid = before.pid or before.resource_pid
+            before.forget()
+            self._own = self._incarnate({"spool_id": before.spool_id, "pid": parent_pid})
+            self._births = {}
+            self._failures = 0
+        for callback in self._when_born:
+            callback()
+        return self._own
+
+    def _write_anew(self, before: Incarnation, line: bytes, severity_number: int) -> None:
+        """Take a line that an incarnation without descriptors could not take."""
+        try:
+            before.pid = 0
+            self._born_again(before).write(line, severity_number)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        self.last_failure = repr(error)
+
+
+class _Forked:
+    """Tells a spool's incarnation that it is another process now; does not keep the spool alive."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = weakref.ref(spool)
+
+    def __call__(self) -> None:
+        spool = self._spool()
+        if spool is not None:
+            spool._own.pid = 0
