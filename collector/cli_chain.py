@@ -33,7 +33,7 @@ BAR_CELLS: Final = 16
 # Below these widths the bars, then the column of lengths, make room for what cannot be left out.
 WIDTH_FOR_BARS: Final = 96
 WIDTH_FOR_LENGTHS: Final = 64
-DEPTH_DRAWN_MAX: Final = 24  # deeper chains are drawn flat, with their depth as a number
+DEPTH_DRAWN_MAX: Final = 40  # deeper spans are drawn flat, with their depth as a number
 STACK_FRAME_LINES_MAX: Final = 60
 _SECONDS_FROM_NS: Final = 10_000_000_000  # longer traces are told in seconds
 
@@ -41,7 +41,7 @@ COMPLETENESS: Final = {
     "complete": ("complete", "green"),
     "open": ("still open", "yellow"),
     "gaps": ("has gaps", "yellow"),
-    "unknown": ("completeness unknown: its senders do not number their records", "dim"),
+    "unknown": ("completeness unknown", "dim"),  # its senders do not number their records
 }
 
 
@@ -66,7 +66,7 @@ def chain_lines(trace: JsonObject, *, width: int | None = None, full: bool = Fal
     layout = _Layout(trace, palette, width)
     lines.append(Text())
     lines.extend(layout.head())
-    for row in _rows(trace, palette, full=full):
+    for row in _rows(trace, palette, full=full, depth_max=layout.depth_drawn_max):
         lines.append(layout.line(row))
     if trace["gaps"]:
         lines += [Text(), Text("What is missing", style="bold")]
@@ -79,8 +79,8 @@ def chain_lines(trace: JsonObject, *, width: int | None = None, full: bool = Fal
 
 
 def _header(trace: JsonObject, palette: Palette, width: int | None) -> list[Text]:
-    failed = Text("  failed", style="bold red") if trace["error"] else Text("  ok", style="green")
-    title = Text.assemble("trace ", (trace["trace_id"], "bold"), failed)
+    failed = Text("failed", style="bold red") if trace["error"] else Text("ok", style="green")
+    title = [Text.assemble("trace ", (trace["trace_id"], "bold")), failed]
     service = trace["service"] or (trace["services"] or ["?"])[0]
     what = Text.assemble((clean(service), palette.style(service)), f"  {clean(trace['name'] or 'logs only')}")
     parts = [what, Text(day_and_time(trace["start"])), Text(duration(trace["duration_ns"]))]
@@ -93,10 +93,10 @@ def _header(trace: JsonObject, palette: Palette, width: int | None) -> list[Text
         Text(count(trace["logs"], "log")),
         Text(word, style=style),
     ]
-    lines = [title, *_flowed(parts, width), *_flowed(counts, width)]
+    lines = [*_flowed(title, width), *_flowed(parts, width), *_flowed(counts, width)]
     if trace["truncated"]:
         note = f"⚠ only the first {count(trace['records'], 'record')} were read; the chain is a part"
-        lines.append(Text(note, style="yellow"))
+        lines += wrapped(note, width=width, indent=2, first=Text(), style="yellow")
     return lines
 
 
@@ -108,7 +108,7 @@ def _flowed(parts: Sequence[Text], width: int | None) -> list[Text]:
             lines.append(part.copy())
         else:
             lines[-1] = Text.assemble(lines[-1], ("  ·  ", "dim"), part)
-    return lines
+    return [fitted(line, width) for line in lines]
 
 
 # ---------------------------------------------------------------- columns
@@ -124,6 +124,14 @@ class _Layout:
         self._in_seconds = self._total_ns >= _SECONDS_FROM_NS
         self._bars = width is None or width >= WIDTH_FOR_BARS
         self._lengths = width is None or width >= WIDTH_FOR_LENGTHS
+
+    @property
+    def depth_drawn_max(self) -> int:
+        """How deep the tree may be drawn without taking more than half of what the columns leave."""
+        if self._width is None:
+            return DEPTH_DRAWN_MAX
+        room = self._width - (9 + 10 * self._lengths + 2 + (BAR_CELLS + 2) * self._bars)
+        return min(DEPTH_DRAWN_MAX, room // 2 // len("├─ "))
 
     def head(self) -> list[Text]:
         unit = "s" if self._in_seconds else "ms"
@@ -185,7 +193,7 @@ class _Branch:
         self.enters_service = parent is None or parent.node["service"] != node["service"]
 
 
-def _rows(trace: JsonObject, palette: Palette, *, full: bool) -> Iterator[_Row]:
+def _rows(trace: JsonObject, palette: Palette, *, full: bool, depth_max: int) -> Iterator[_Row]:
     """Every line of the tree from top to bottom; never recurses, chains may be deep."""
     stack: list[tuple[_Branch | JsonObject | _Row, str, str]] = []
     roots = _branches(trace["nodes"])
@@ -197,10 +205,10 @@ def _rows(trace: JsonObject, palette: Palette, *, full: bool) -> Iterator[_Row]:
             yield item
         elif isinstance(item, _Branch):
             yield _Row(guide, _span_text(item, palette, full=full), item.node["offset_ns"], item.node)
-            inner = _inside(item, below, full=full)
+            inner = _inside(item, below, full=full, depth_max=depth_max)
             has_children = any(isinstance(entry[0], _Branch) for entry in inner)
             for note in _notes(item.node, full=full):
-                yield _Row(below + ("│    " if has_children else "     "), note)
+                yield _Row(below + ("│ " if has_children else "  "), note)
             stack.extend(reversed(inner))
         else:
             yield _Row(guide, _log_text(item), item["offset_ns"])
@@ -208,13 +216,15 @@ def _rows(trace: JsonObject, palette: Palette, *, full: bool) -> Iterator[_Row]:
                 yield _Row(f"{guide}  ", note)
 
 
-def _inside(branch: _Branch, below: str, *, full: bool) -> list[tuple[_Branch | JsonObject | _Row, str, str]]:
+def _inside(
+    branch: _Branch, below: str, *, full: bool, depth_max: int
+) -> list[tuple[_Branch | JsonObject | _Row, str, str]]:
     """What is drawn below a span, in order of time, each with its guide and the guide of what is below it."""
     children, folded = (branch.children, {}) if full else _folded(branch.children)
     items = sorted([*branch.node["logs"], *children], key=_offset_ns)
     last_child = max((at for at, item in enumerate(items) if isinstance(item, _Branch)), default=-1)
     drawn: list[tuple[_Branch | JsonObject | _Row, str, str]] = []
-    deep = branch.node["depth"] >= DEPTH_DRAWN_MAX
+    deep = branch.node["depth"] >= depth_max
     for at, item in enumerate(items):
         if not isinstance(item, _Branch):
             drawn.append((item, below + ("│ " if at < last_child else "  "), ""))

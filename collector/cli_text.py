@@ -24,7 +24,7 @@ SERVICE_STYLES: Final = ("cyan", "magenta", "green", "blue", "bright_cyan", "bri
 SEVERITY_WARN: Final = 13
 
 _CONTROL: Final = re.compile(
-    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _ASCII: Final = str.maketrans(
     {
@@ -164,7 +164,7 @@ class Screen:
     def __init__(self, file: IO[str] | None = None, *, width: int | None = None) -> None:
         self._console = Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
         self._fixed_width = width
-        self._ascii = not (self._console.encoding or "").lower().startswith("utf")
+        self._encoding = (self._console.encoding or "ascii").lower()
 
     @property
     def width(self) -> int | None:
@@ -187,6 +187,7 @@ class Screen:
         """Write lines as they are, one below the other."""
         for line in lines:
             text = Text(line) if isinstance(line, str) else line
-            if self._ascii:
-                text.plain = text.plain.translate(_ASCII)
+            if not self._encoding.startswith("utf"):
+                sayable = text.plain.translate(_ASCII).encode(self._encoding, "replace")
+                text.plain = sayable.decode(self._encoding)
             self._console.print(text, soft_wrap=True, crop=False, overflow="ignore")
