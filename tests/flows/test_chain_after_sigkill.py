@@ -1,0 +1,76 @@
+"""A process that logs inside a span and is killed at once: the line and the open span are in the chain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.client import CollectorClient
+
+pytestmark = pytest.mark.flow
+
+CHILD = """
+    import logging, os, signal, sys
+    import tracing
+
+    tracing.configure(service="worker")
+    with tracing.span("nightly job") as span:
+        with tracing.span("import orders"):
+            sys.stdout.write(tracing.current_trace_id() + "\\n")
+            sys.stdout.flush()
+            logging.getLogger("jobs").warning("order 41 is odd")
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def collector_url(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[str]:
+    """A running collector of its own."""
+    port = free_port()
+    data = str(tmp_path / "collector")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "collector", "serve", "--port", str(port), "--data-dir", data],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_last_line_before_sigkill_is_in_the_chain(collector_url: str, tmp_path: Path) -> None:
+    """The killed process had no time to send anything; the next one of its service does it."""
+    environment = {
+        **os.environ,
+        "TRACING_COLLECTOR_URL": collector_url,
+        "TRACING_SPOOL_DIR": str(tmp_path / "spool"),
+    }
+    killed = run(CHILD, environment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    trace_id = killed.stdout.strip()
+
+    heir = run("import tracing; tracing.configure(service='worker').flush(20)", environment)
+    assert heir.returncode == 0, heir.stderr
+
+    trace = CollectorClient(collector_url).wait_for_trace(trace_id, timeout_s=20)
+    nodes = {node["name"]: node for node in trace["nodes"]}
+    assert list(nodes) == ["nightly job", "import orders"]
+    assert [log["message"] for log in nodes["import orders"]["logs"]] == ["order 41 is odd"]
+    assert not any(node["finished"] for node in nodes.values())
+    assert {gap["kind"] for gap in trace["gaps"]} == {"unfinished"}
+    assert trace["completeness"] == "gaps"
+
+
+def run(program: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)

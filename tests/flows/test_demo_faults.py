@@ -1,0 +1,95 @@
+"""The demo's faults are named, by service and place, each three times."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.demo.episode import play, warm_up
+from collector.demo.faults import FAULTS
+from collector.demo.shop import Shop, start_shop
+
+RUNS = 3
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module", params=range(RUNS), ids=lambda run: f"run {run + 1}")
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A fresh shop with healthy traffic behind it; the faults of one run happen in one shop."""
+    with start_shop(tmp_path_factory.mktemp("shop")) as running:
+        warm_up(running, seed=100 + request.param)
+        yield running
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named(shop: Shop, name: str) -> None:
+    """The first cause is the injected service, at the injected place, with records that prove it."""
+    number = list(FAULTS).index(name)
+    episode = play(shop, FAULTS[name], number=number)
+    assert episode.is_named, json.dumps(episode.verdict, indent=2)
+    assert episode.chain_is_in, episode.trace["gaps"]
+    cause = episode.verdict["causes"][0]
+    assert cause["evidence"], "a cause comes with evidence"
+    assert set(FAULTS[name].reached) <= set(episode.trace["services"])
+
+
+def test_the_last_lines_of_a_killed_worker_are_in_the_chain(shop: Shop) -> None:
+    """What the payment worker logged right before SIGKILL is there, and its span is shown as unfinished."""
+    episode = play(shop, FAULTS["crash"], number=len(FAULTS))
+    nodes = {node["name"]: node for node in episode.trace["nodes"] if node["service"] == "payments"}
+    unfinished = nodes["authorise card"]
+    assert not unfinished["finished"]
+    assert any("asking the bank" in log["message"] for log in unfinished["logs"])
+    assert episode.trace["completeness"] == "gaps"
+
+
+def test_a_healthy_order_has_no_cause(shop: Shop) -> None:
+    """The engine is silent about a trace in which nothing was broken."""
+    from collector.demo.episode import wait_for_chains
+    from collector.demo.shop import SERVICES
+    from collector.demo.traffic import orders, place_one
+
+    answer = place_one(shop.gateway_url, orders(1, seed=7, first=8_001)[0])
+    assert wait_for_chains(shop.client, [answer.trace_id], reached=SERVICES) == []
+    verdict = shop.client.root_cause(answer.trace_id)
+    assert verdict["causes"] == [], json.dumps(verdict, indent=2)
+
+
+def test_the_command_shows_it_all(tmp_path: Path) -> None:
+    """`backtrail demo`: chain, verdict, next commands and status 0; no process is left, the data is."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "collector", "demo", "--fault", "exception"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("The call chain", "The verdict", "shelf_label", "Look further"):
+        assert part in done.stdout
+    assert left_behind(tmp_path) == []
+    follow_up = next(line.strip() for line in done.stdout.splitlines() if "backtrail why" in line)
+    again = subprocess.run(
+        [sys.executable, "-m", "collector", *follow_up.split()[1:]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert again.returncode == 0, again.stderr
+    assert "inventory" in again.stdout.splitlines()[0]
+
+
+def left_behind(directory: Path) -> list[str]:
+    """Processes that still run with something of this directory in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"SHOP_DIRECTORY={directory}".encode() in environment:
+            found.append(process.name)
+    return found
