@@ -245,7 +245,7 @@ class Answers:
     def ledger(self) -> JsonObject:
         """What arrived of each process, and what is missing (`shapes.LedgerObject`)."""
         spools = [] if self._ledger is None else self._ledger.spools()
-        return plain(shapes.LedgerObject(spools=[dict(spool) for spool in spools]))
+        return plain(shapes.LedgerObject(spools=[views.spool_view(spool) for spool in spools]))
 
     def _condition(self, q: str, **equal: str | None) -> Condition:
         parts: list[Condition] = [Equals(field, value) for field, value in equal.items() if value is not None]

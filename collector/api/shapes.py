@@ -76,6 +76,7 @@ class NodeObject(_Shape, frozen=True, kw_only=True):
     critical_ns: int  # how much of the trace's duration only this span explains
     siblings_folded: int
     finished: bool  # false: only its start arrived
+    process_ended: str | None  # of an unfinished span: how its process ended, once that is known
     inferred: bool  # true: it was named as a parent and never arrived itself
     error: bool
     status: JsonObject  # {code, message?}
@@ -261,10 +262,42 @@ class StatsObject(_Shape, frozen=True, kw_only=True):
     indexing: JsonObject | None
 
 
+class HoleObject(_Shape, frozen=True, kw_only=True):
+    """Lines of a process that are not here: offsets, and when they would have been written."""
+
+    start: int
+    end: int  # not included
+    after: str | None  # written after this time; null: not known
+    before: str | None
+    reason: str | None  # as the sender gave it; null: it has said nothing
+    count: int | None  # lines, where the sender counted them
+
+
+class SpoolObject(_Shape, frozen=True, kw_only=True):
+    """One incarnation of a process: what arrived of it, what is missing, how it ended."""
+
+    spool_id: str
+    service: str
+    instance: str | None
+    host: str | None
+    pid: int | None
+    parent: str | None  # spool id of the process that it was forked from
+    start: int  # offset of the first line that was ever offered
+    mark: int  # every line before it is here, or in one of the holes
+    lines: int
+    missing: list[HoleObject]  # nobody has explained these; what arrives late fills them
+    losses: list[HoleObject]  # the sender says itself that it does not have these
+    refused: dict[str, int]  # lines by reason
+    ended: str | None  # as its last line says, `killed` if another had to write that; null: it may go on
+    last_written: str | None  # the sender's clock
+    first_received: str | None
+    last_received: str | None
+
+
 class LedgerObject(_Shape, frozen=True, kw_only=True):
     """What arrived of each process, what is missing, and whether it has ended."""
 
-    spools: list[JsonObject]
+    spools: list[SpoolObject]
 
 
 def plain(shape: msgspec.Struct) -> JsonObject:

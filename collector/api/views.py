@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -112,6 +113,44 @@ def stats_view(
     )
 
 
+def spool_view(spool: Mapping[str, Any]) -> shapes.SpoolObject:
+    """One sender as the ledger has it."""
+    return shapes.SpoolObject(
+        spool_id=spool["spool_id"],
+        service=spool.get("service", ""),
+        instance=spool.get("instance"),
+        host=spool.get("host"),
+        pid=spool.get("pid"),
+        parent=spool.get("parent"),
+        start=spool.get("start", 0),
+        mark=spool.get("mark", 0),
+        lines=spool.get("lines", 0),
+        missing=[_hole_view(hole) for hole in spool.get("missing", [])],
+        losses=[_hole_view(hole) for hole in spool.get("losses", [])],
+        refused=spool.get("refused", {}),
+        ended=spool.get("ended"),
+        last_written=_known_time(spool.get("last_written_ns")),
+        first_received=_known_time(spool.get("first_received_ns")),
+        last_received=_known_time(spool.get("last_received_ns")),
+    )
+
+
+def _hole_view(hole: Mapping[str, Any]) -> shapes.HoleObject:
+    return shapes.HoleObject(
+        start=hole["start"],
+        end=hole["end"],
+        after=_known_time(hole.get("after_ns")),
+        before=_known_time(hole.get("before_ns")),
+        reason=hole.get("reason"),
+        count=hole.get("count"),
+    )
+
+
+def _known_time(timestamp_ns: int | None) -> str | None:
+    """The ledger writes 0 for a time that it does not know."""
+    return format_timestamp(timestamp_ns) if timestamp_ns else None
+
+
 class _Resources:
     """The distinct resources of a trace, each by the place where it first stood."""
 
@@ -151,6 +190,7 @@ def _node_view(node: SpanNode, trace_start_ns: int, resources: _Resources) -> sh
         critical_ns=node.critical_ns,
         siblings_folded=node.siblings_folded,
         finished=node.finished,
+        process_ended=node.process_ended,
         inferred=node.inferred,
         error=record.is_error,
         status=keys.get("status", {"code": "UNSET"}),

@@ -1,0 +1,116 @@
+"""A data directory without a server: what the CLI's `--data-dir` works on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from collector.api.answers import Answers
+from collector.api.shapes import JsonObject
+from collector.client import import_bodies
+from collector.datadir import check_readable
+from collector.errors import CollectorError, DataDirectoryInUse
+from collector.ledger import Ledger
+from collector.service.pipeline import WAL, Pipeline, answer_limits, open_store
+from collector.settings import Settings
+from collector.store.contract import Store
+from collector.wal import Wal
+
+# What `import_records` states about each body; `CollectorClient` sends the same over HTTP.
+_IMPORT_HEADERS = {"backtrail-format": "1", "backtrail-import": "1"}
+
+
+class LocalCollector:
+    """Answers, and with `write` imports, on a data directory. A context manager."""
+
+    def __init__(self, answers: Answers, pipeline: Pipeline | None, closing: contextlib.ExitStack) -> None:
+        """Use `open_local`."""
+        self.answers = answers
+        self._pipeline = pipeline
+        self._closing = closing
+
+    def import_records(self, records: Iterable[tuple[str, bytes]]) -> JsonObject:
+        """Import record lines; importing the same again changes nothing.
+
+        Args:
+            records: identity and line of each record, as `collector.receive.files` reads them.
+        Returns:
+            `{"stored", "already_stored", "refused"}`: how many records are new, how many were there, and
+            the lines that were not taken, with reasons. All of it is durable and can be found.
+        Raises:
+            CollectorError: the directory was opened for reading only.
+            Overloaded: the disk is full.
+        """
+        pipeline = self._pipeline
+        if pipeline is None:
+            raise CollectorError("this data directory was opened for reading; open it with write=True")
+        taken = 0
+        refused: list[Any] = []
+        known_before = pipeline.indexer.stats()["already_stored"]
+        for body in import_bodies(records):
+            answer = pipeline.intake.records(_IMPORT_HEADERS, body)
+            taken += answer.stored
+            refused += answer.refused
+        if not pipeline.drain():
+            raise CollectorError("the store does not keep up; what was imported is safe and will be indexed")
+        already_stored = pipeline.indexer.stats()["already_stored"] - known_before
+        return {"stored": taken - already_stored, "already_stored": already_stored, "refused": refused}
+
+    def close(self) -> None:
+        """Commit and let go; closing twice is harmless."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_local(data_dir: Path, *, write: bool) -> LocalCollector:
+    """Open a data directory without a server.
+
+    Args:
+        data_dir: made if it is missing and `write` is set.
+        write: import into it; nobody else may have it open for writing. Otherwise it is only read, also
+            while a collector runs, whose newest second of records may be missing then.
+    Raises:
+        DataDirectoryInUse: `write`, and a collector has it.
+        Damaged: it holds something else, or was written by another version.
+        FileNotFoundError: not `write`, and there is nothing.
+    """
+    settings = Settings(data_dir=data_dir)
+    closing = contextlib.ExitStack()
+    if write:
+        pipeline = closing.enter_context(Pipeline.open(settings))
+        return LocalCollector(pipeline.answers, pipeline, closing)
+    check_readable(settings.data_dir)
+    store = open_store(settings, read_only=True)
+    if _is_behind(store, settings):
+        store.close()
+        _finish_what_a_crash_left(settings)
+        store = open_store(settings, read_only=True)
+    closing.callback(store.close)
+    ledger = Ledger.open(settings.data_dir, read_only=True)
+    closing.callback(ledger.close)
+    return LocalCollector(Answers(store, ledger=ledger, limits=answer_limits(settings)), None, closing)
+
+
+def _is_behind(store: Store, settings: Settings) -> bool:
+    """Whether the write-ahead log holds something that the store does not have for certain."""
+    directory = settings.data_dir / WAL
+    if not directory.is_dir():
+        return False
+    wal = Wal.open(directory)
+    try:
+        return bool(wal.read(store.stats().durable_seq, 1))
+    finally:
+        wal.close()
+
+
+def _finish_what_a_crash_left(settings: Settings) -> None:
+    """Index what is only in the write-ahead log, if nobody else is about to do so and we may write."""
+    with contextlib.suppress(DataDirectoryInUse, PermissionError), Pipeline.open(settings) as pipeline:
+        pipeline.drain()
