@@ -40,6 +40,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+config_app = typer.Typer(help="The collector's settings.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
 Url = Annotated[
     str | None,
     typer.Option(help="A running collector.  [env: BACKTRAIL_URL; default: http://127.0.0.1:4318]"),
@@ -69,6 +72,21 @@ def serve(
 
     flags = {"host": host, "port": port, "data_dir": data_dir}
     raise typer.Exit(run_collector(flags, context.args, config=config))
+
+
+@config_app.command("check")
+def check_config(
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="TOML file, as `serve` takes it.")
+    ] = None,
+) -> None:
+    """Check the collector's settings, and show each with where it came from."""
+    from collector.cli_serve import settings_lines
+    from collector.settings import load
+
+    loaded = load(config=config_file)
+    _screen().show(settings_lines(loaded))
+    raise typer.Exit(NOTHING if loaded.warnings else OK)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`backtrail serve`: flags, environment and file into settings, then the service."""
+"""`backtrail serve` and `backtrail config`: flags, environment and file into settings, then the service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from collector.cli_source import UsageError
+from collector.cli_tables import table_lines
+from collector.settings import Loaded, Settings, did_you_mean, load
 
 
 def run_collector(flags: Mapping[str, Any], more: Sequence[str], *, config: Path | None) -> int:
@@ -22,13 +26,28 @@ def run_collector(flags: Mapping[str, Any], more: Sequence[str], *, config: Path
         ConfigurationError: a setting's value is wrong.
     """
     from collector.service import Collector
-    from collector.settings import load
 
-    loaded = load({**flags, **more_flags(more)}, config=config)
+    given = {**flags, **more_flags(more)}
+    loaded = load(given, config=config)
     for warning in loaded.warnings:
         sys.stderr.write(f"backtrail: warning: {warning}\n")
-    Collector(loaded.settings).run()
+    Collector(loaded.settings, reload=lambda: load(given, config=config).settings).run()
     return 0
+
+
+def settings_lines(loaded: Loaded) -> list[Text]:
+    """Every setting with its value, where that came from, and what it is for; secrets are not shown."""
+    rows = [
+        [
+            Text(name, style="" if loaded.sources[name] == "default" else "bold"),
+            Text("–" if (value := getattr(loaded.settings, name)) is None else str(value)),
+            Text(loaded.sources[name], style="dim"),
+            Text(field.description or "", style="dim"),
+        ]
+        for name, field in type(loaded.settings).model_fields.items()
+    ]
+    warnings = [Text(f"⚠ {warning}", style="yellow") for warning in loaded.warnings]
+    return [*table_lines(["setting", "value", "from", "meaning"], rows), *warnings]
 
 
 def more_flags(arguments: Sequence[str]) -> dict[str, str]:
@@ -37,8 +56,6 @@ def more_flags(arguments: Sequence[str]) -> dict[str, str]:
     Raises:
         UsageError: an option is not a setting, or has no value.
     """
-    from collector.settings import Settings, did_you_mean
-
     known = {f"--{name.replace('_', '-')}": name for name in Settings.model_fields}
     flags: dict[str, str] = {}
     rest = list(arguments)
