@@ -43,7 +43,7 @@ class Ledger:
         self._lock = threading.Lock()
         meta = file.meta()
         self._seq = self._saved_seq = meta.get("seq", 0)
-        # What the lost one knew is not known any more: for a while lines are looked up before they are stored.
+        # What the lost one knew is not known any more: for a while, lines are looked up before storing.
         self._lost_ns = clock_ns() if file.set_aside else meta.get("lost_ns", 0)
         self._spools: OrderedDict[str, SpoolState] = OrderedDict()
         self._requests: OrderedDict[str, RequestState] = OrderedDict(

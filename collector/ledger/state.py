@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from collector.wal import Close, Envelope
+from collector.admit import Close
+from collector.wal import Envelope
 from tracing import semconv as sc
 
 # A spool with more holes than this is in such a state that one wide hole says as much as many.

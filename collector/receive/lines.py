@@ -62,7 +62,7 @@ def decode_line(line: bytes) -> RecordLine:
     if len(line) <= LINE_BYTES_MAX:
         try:
             decoded = line_decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # the slow way finds out which field it is
         else:
             if _is_plain(decoded):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collector.wal.frames import Close, Envelope, Loss, WalBatch, WalFrame
+from collector.wal.frames import Envelope, WalBatch, WalFrame
 from collector.wal.limits import WalLimits
 from collector.wal.log import Wal
 
-__all__ = ["Close", "Envelope", "Loss", "Wal", "WalBatch", "WalFrame", "WalLimits"]
+__all__ = ["Envelope", "Wal", "WalBatch", "WalFrame", "WalLimits"]

@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.admit.notes import Close, Loss
+
 MAGIC: Final = b"\xffBW1"  # the last character is the format's version
 HEAD: Final = struct.Struct("<4sIQII")
 _CHECKED: Final = struct.Struct("<4sIQI")  # the head without its checksum
@@ -26,24 +28,6 @@ _CHECKED: Final = struct.Struct("<4sIQI")  # the head without its checksum
 # it is damage, and is not worth an attempt to read.
 FRAME_BYTES_MAX: Final = 1024**2
 _WINDOW_BYTES: Final = 4 * FRAME_BYTES_MAX  # read at once
-
-
-class Loss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A `loss` line, in short: the sender says itself what it did not keep."""
-
-    reason: str
-    count: int
-    start: int | None = None  # logical offsets in the spool, the end not included
-    end: int | None = None
-    written_ns: int = 0  # when the sender wrote the line
-
-
-class Close(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A `close` line, in short: how a spool ended."""
-
-    ended: str  # `exit`, `shutdown`, or `killed` when somebody else had to say it
-    end_offset: int | None = None
-    count: int | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -165,9 +149,6 @@ def cut(batch: WalBatch, *, frame_bytes_max: int) -> list[Cut]:
         count = data.count(b"\n", start, end)
         jumps = [(at - index, by) for at, by in envelope.jumps if index <= at < index + count]
         after = position + sum(by for _, by in jumps) + (end - start if envelope.digest is None else count)
-        if jumps and jumps[0][0] == 0:  # what lies before the first line needs no words inside the frame
-            position += jumps[0][1]
-            jumps = jumps[1:]
         last = end == len(data)
         frames.append(
             _cut_of(

@@ -65,6 +65,7 @@ class Wal:
         self._queue_lock = threading.Lock()  # guards `_queue`
         self._write_lock = threading.Lock()  # one thread writes, for everybody who is queued
         self._state_lock = threading.Lock()  # guards what readers see: `_segments`, sizes, counters
+        self._grown = threading.Condition(self._state_lock)  # `_last_seq` rose, or somebody wants attention
         self._queue: list[_Pending] = []
         self._segments = find(directory)
         self._writer: SegmentWriter | None = None
@@ -154,6 +155,22 @@ class Wal:
                 self._cursor = (seq, cursor_segment, offset)
         return frames
 
+    def wait_beyond(self, seq: int, timeout_s: float) -> bool:
+        """Wait until a number above `seq` is durable, or `nudge` is called, or the time is over.
+
+        Returns:
+            Whether there is something to read after `seq`.
+        """
+        with self._grown:
+            if self._last_seq <= seq:
+                self._grown.wait(timeout_s)
+            return self._last_seq > seq
+
+    def nudge(self) -> None:
+        """Make every `wait_beyond` that is under way return."""
+        with self._grown:
+            self._grown.notify_all()
+
     def releasable(self, durable_seq: int) -> bool:
         """Whether `release` would give space back."""
         with self._state_lock:
@@ -234,6 +251,7 @@ class Wal:
             self._last_seq = next_seq - 1
             self._counts["appends"] += len(taken)
             self._counts["syncs"] += 1
+            self._grown.notify_all()
         for item, last_seq in zip(taken, last_seqs, strict=True):
             item.last_seq = last_seq
         if self._observer is not None:
