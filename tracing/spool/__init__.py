@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from tracing.spool.format import LOSS_REASONS
+from tracing.spool.leftovers import drain
 from tracing.spool.limits import ShipperLimits, SpoolLimits
+from tracing.spool.shipper import Shipper
 from tracing.spool.spool import Spool
 
-__all__ = ["LOSS_REASONS", "ShipperLimits", "Spool", "SpoolLimits", "open_spool"]
+__all__ = [
+    "LOSS_REASONS",
+    "Shipper",
+    "ShipperLimits",
+    "Spool",
+    "SpoolLimits",
+    "drain",
+    "open_spool",
+    "start_shipper",
+]
 
 
 def open_spool(
@@ -29,3 +40,26 @@ def open_spool(
         resource: attributes of the process, in each segment's header; `process.pid` is kept right.
     """
     return Spool(root, service=service, resource=resource, limits=limits)
+
+
+def start_shipper(
+    root: Path,
+    *,
+    service: str,
+    url: str,
+    token: str | None,
+    spool: Spool,
+    limits: ShipperLimits | None = None,
+) -> Shipper:
+    """Start the daemon thread that ships a spool, and what dead processes of the same service left.
+
+    Args:
+        root, service: those of the spool.
+        url: the collector's, `http://host:port` or `https://host:port`, with a path when it is behind one.
+        token: sent as `Authorization: Bearer`; `None`: nothing is sent.
+    Raises:
+        ConfigurationError: the URL cannot be used.
+    """
+    shipper = Shipper(spool, url=url, token=token, limits=limits)
+    shipper.start()
+    return shipper

@@ -66,7 +66,7 @@ class OwnDirectory:
             if lock is None:
                 raise OSError(errno.ENOLCK, "record locks do not work here", str(service))
             _write_new(unfinished / SHIPPER_FILE, b"")
-            _write_new(unfinished / SENT_FILE, (SENT_FORMAT % 0).encode())
+            _write_new(unfinished / SENT_FILE, (SENT_FORMAT % header.first_offset).encode())
             own = cls(unfinished, lock, header)
             own.begin_segment(header, lines)
             own.path = service / header.spool_id

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
+from zlib import crc32
 
 import orjson
 
@@ -40,6 +41,8 @@ LOSS_REASONS: Final = (
 _SPOOL_ID: Final = re.compile(r"[0-9a-f]{32}")
 _SEGMENT_NAME: Final = re.compile(r"([0-9]{8})\.ndjson")
 _HEADER_START: Final = b'{"backtrail_spool":'
+# One flipped bit in an offset would give every line of the segment another line's identity.
+_CHECKSUM_KEY: Final = b',"crc32":'
 _JUMP_START: Final = b'{"backtrail_offset":'
 _CLOSE_MARK: Final = b'"kind":"close"'
 _SERVICE_BYTES_MAX: Final = 200  # file systems take 255; the rest is for what makes a cut name unique
@@ -102,15 +105,19 @@ class SegmentHeader:
             fields["parent"] = dict(self.parent)
         if self.thinned:
             fields["thinned"] = True
-        return dumps(fields) + b"\n"
+        body = dumps(fields)[:-1]
+        return b"%s%s%d}\n" % (body, _CHECKSUM_KEY, crc32(body))
 
     @classmethod
     def decode(cls, line: bytes) -> SegmentHeader:
         """Read the line; keys that a later version adds are passed over.
 
         Raises:
-            InvalidLine: it is not a header that this version understands.
+            InvalidLine: it is damaged, or not a header that this version understands.
         """
+        body, checksum_key, checksum = line.rpartition(_CHECKSUM_KEY)
+        if checksum_key and checksum.rstrip(b"\n") != b"%d}" % crc32(body):
+            raise InvalidLine("not_json", f"segment header: wrong checksum: {line[:80]!r}")
         try:
             fields = orjson.loads(line)
         except orjson.JSONDecodeError as error:
@@ -148,11 +155,18 @@ def is_header(line: bytes) -> bool:
     return line.startswith(_HEADER_START)
 
 
+def is_about_the_spool(line: bytes) -> bool:
+    """Whether a line is a loss or a close line: no record of the program's."""
+    start = line[:512]
+    return b'"kind":"loss"' in start or _CLOSE_MARK in start
+
+
 def has_close_line(data: bytes) -> bool:
     """Whether one of these whole lines closes the spool."""
     return _CLOSE_MARK in data and any(
-        line.startswith(b'{"timestamp"') and _CLOSE_MARK in line[:512] and b'"close":{' in line
-        for line in data.splitlines()
+        line.startswith(b'{"timestamp"') and b'"close":{' in line
+        for line in data.split(b"\n")
+        if _CLOSE_MARK in line[:512]
     )
 
 

@@ -135,6 +135,10 @@ class Incarnation:
         if self.directory is not None:
             self.directory.leave()
 
+    def header_line(self) -> bytes:
+        """Return the header under which lines in memory travel."""
+        return self._header(self.memory.first_offset, self.lines - len(self.memory)).encode()
+
     def note_loss(self, reason: str, count: int, begin: int, end: int) -> None:
         """Count records that are missing, and have a loss line say so."""
         with self.lock:

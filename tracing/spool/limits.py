@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from tracing.errors import ConfigurationError
-from tracing.line import LINE_BYTES_MAX
 
 MIB: Final = 1024 * 1024
 
@@ -85,11 +84,8 @@ class ShipperLimits:
     turn_batches_max: int = 16
 
     def __post_init__(self) -> None:
-        if self.batch_bytes_max < 2 * LINE_BYTES_MAX:
-            raise ConfigurationError(
-                f"batch_bytes_max={self.batch_bytes_max}: at least {2 * LINE_BYTES_MAX}, "
-                "so that the longest line fits"
-            )
+        if self.batch_bytes_max < 4096:  # a longer line travels alone
+            raise ConfigurationError(f"batch_bytes_max={self.batch_bytes_max}: at least 4096 bytes")
         for name in ("poll_interval_s", "scan_interval_s", "request_timeout_s", "backoff_first_s"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError(f"{name}={getattr(self, name)}: more than 0 seconds")

@@ -1,0 +1,93 @@
+"""The spool of this very process as something to ship: read while it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tracing.spool.adoption import delete_before, write_sent
+from tracing.spool.format import SHIPPER_FILE
+from tracing.spool.incarnation import Incarnation
+from tracing.spool.locks import ProcessLock, try_lock
+from tracing.spool.reader import Batch, Hole, SpoolReader, sent_offset
+
+
+class OwnSource:
+    """An incarnation's lines, files first, then what is in memory. For one thread, the shipper's.
+
+    Attributes:
+        own: the incarnation.
+        sent: logical offset up to which everything is acknowledged.
+    """
+
+    def __init__(self, own: Incarnation) -> None:
+        self.own = own
+        self.sent = 0
+        self._lock: ProcessLock | None = None
+        self._reader: SpoolReader | None = None
+        self._deleted_to = 0
+
+    def read(self, bytes_max: int) -> Batch | None:
+        """Return the next lines to send; `None`: all is sent, or somebody else is sending them."""
+        while self.sent < self.own.position:
+            with self.own.lock:
+                directory = self.own.directory
+                if len(self.own.memory) and self.sent >= self.own.memory.first_offset:
+                    data = self.own.memory.read(self.sent, bytes_max)
+                    header = self.own.header_line()
+                    return Batch(header, self.own.spool_id, self.sent, data) if data else None
+            if directory is None or not self._may_ship(directory.path):
+                return None
+            self._reader = self._reader or SpoolReader(directory.path)
+            found = self._reader.read(self.sent, bytes_max)
+            if not isinstance(found, Hole):
+                return found
+            if found.reason != "deleted":  # of what is deleted, the incarnation itself takes note
+                self.lose(found.reason, 1, found.begin, found.end)
+            self.acknowledge(found.end)
+        return None
+
+    def acknowledge(self, offset: int) -> None:
+        """Write down that everything before an offset need not be sent again."""
+        self.sent = offset
+        with self.own.lock:
+            self.own.memory.release(offset)
+            directory = self.own.directory
+        if directory is not None:
+            write_sent(directory.path, offset)
+
+    def lose(self, reason: str, count: int, begin: int, end: int) -> None:
+        """Have the incarnation write a loss line."""
+        self.own.note_loss(reason, count, begin, end)
+
+    def tidy(self, others_bytes: int | None = None) -> None:
+        """Delete the segments that are sent, and have the incarnation look at its bounds again.
+
+        Args:
+            others_bytes: what the service's other spools take, when that has just been measured.
+        """
+        if others_bytes is not None:
+            self.own.others_bytes = others_bytes
+        directory = self.own.directory
+        if directory is not None and self._lock is not None:
+            current_offset = directory.header.first_offset
+            if self._deleted_to < current_offset and self._deleted_to < self.sent:
+                self.own.released_bytes += delete_before(directory.path, self.sent)
+                self._deleted_to = min(current_offset, self.sent)
+        self.own.look_again()
+
+    def close(self) -> None:
+        """Let others ship this spool."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._lock is not None:
+            self._lock.release()
+        self._reader = self._lock = None
+
+    def _may_ship(self, path: Path) -> bool:
+        """Whether we have the right to ship; else take over how far the one who has it got."""
+        if self._lock is not None and not self._lock.is_at(path / SHIPPER_FILE):
+            self.close()  # the directory was deleted and made again
+        if self._lock is None:
+            self._lock = try_lock(path / SHIPPER_FILE)
+        self.sent = max(self.sent, sent_offset(path) or 0)
+        return self._lock is not None
