@@ -36,11 +36,21 @@ def ship_left(service: Path, courier: Courier) -> bool:
 
 
 def drain(
-    root: Path, *, url: str, token: str | None, timeout_s: float, limits: ShipperLimits | None = None
+    root: Path,
+    *,
+    url: str,
+    token: str | None,
+    timeout_s: float,
+    failures_max: int | None = None,
+    limits: ShipperLimits | None = None,
 ) -> bool:
     """Ship what is left under a spool root, of all services, until nothing is or the time is up.
 
     Spools of living processes that ship for themselves are not waited for.
+
+    Args:
+        failures_max: so many failures in a row, and the collector is taken to be away; `None`: it is
+            asked again until the time is up.
 
     Returns:
         Whether nothing is left that could be shipped from here.
@@ -50,6 +60,7 @@ def drain(
     limits = limits or ShipperLimits()
     deadline_s = time.monotonic() + timeout_s
     courier = Courier(Transport(url, token, limits), limits)
+    failures = 0
     try:
         while True:
             wait_s = 0.0
@@ -59,8 +70,10 @@ def drain(
                     return True
             except RetryableExportError as error:
                 wait_s = error.retry_after_s or UNSENT_POLL_S
-            left_s = deadline_s - time.monotonic()
-            if left_s <= wait_s:
+                failures += 1
+            else:
+                failures = 0
+            if failures == failures_max or deadline_s - time.monotonic() <= wait_s:
                 return False
             time.sleep(wait_s)
     finally:

@@ -1,0 +1,1 @@
+"""Holds nothing but `sitecustomize.py`: `backtrail run` puts this directory on `PYTHONPATH`."""
