@@ -8,12 +8,13 @@ the same errors, so that a program need not care which of the two it holds.
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from collector.api import shapes, views
+from collector.api import exports, shapes, views
 from collector.api.shapes import JsonObject, plain
 from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
 from collector.errors import NotFound, QueryError
@@ -22,7 +23,7 @@ from collector.model import Trace
 from collector.query import parse_query
 from collector.query.times import parse_duration, parse_time
 from collector.store.conditions import And, Condition, Equals
-from collector.store.contract import Store
+from collector.store.contract import EVERYTHING, Store
 from collector.trace.build import build_trace
 
 WINDOW_DEFAULT: Final = "15m"  # what "root cause of now" looks at, when only the mode is given
@@ -124,7 +125,7 @@ class Answers:
         """
         start_ns, end_ns = self._times(start, end)
         found = self._store.find_traces(
-            self._condition(q, service=service, name=operation),
+            self.condition(q, service=service, operation=operation),
             start_ns=start_ns,
             end_ns=end_ns,
             min_duration_ns=parse_duration(min_duration) if isinstance(min_duration, str) else min_duration,
@@ -162,12 +163,8 @@ class Answers:
             QueryError: a text cannot be understood, the limit is out of range, or the cursor is not ours.
         """
         start_ns, end_ns = self._times(start, end)
-        trace_id = checked_trace_id(trace_id) if trace_id is not None else None
-        condition = self._condition(q, service=service, trace_id=trace_id)
-        if level is not None:
-            condition = And((condition, parse_query(f"level:>={level}")))
         page = self._store.search(
-            condition,
+            self.condition(q, service=service, level=level, trace_id=trace_id),
             start_ns=start_ns,
             end_ns=end_ns,
             limit=self._checked_limit(limit),
@@ -176,6 +173,61 @@ class Answers:
         )
         records = [views.record_view(record) for record in page.records]
         return plain(shapes.LogsObject(records=records, cursor=page.cursor, total=page.total))
+
+    def export(
+        self,
+        format: str = "ndjson",
+        *,
+        q: str = "",
+        start: str | int | None = None,
+        end: str | int | None = None,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[bytes]:
+        """Every record that matches, newest first, in a format for other tools, a piece at a time.
+
+        Args:
+            format: `ndjson`, `csv` or `otlp-json` (`collector.api.exports`).
+            q: search text, and the rest as for `logs`.
+            limit: how many records; `None`: all.
+        Raises:
+            QueryError: a text cannot be understood.
+        """
+        if format not in exports.FORMATS:
+            raise QueryError(f"format {format!r:.80}: {', '.join(exports.FORMATS)} are known")
+        start_ns, end_ns = self._times(start, end)
+        condition = self.condition(q, service=service, level=level, trace_id=trace_id)
+        return self._export(exports.FORMATS[format], condition, start_ns, end_ns, limit)
+
+    def _export(
+        self,
+        format: exports.Format,
+        condition: Condition,
+        start_ns: int | None,
+        end_ns: int | None,
+        limit: int | None,
+    ) -> Iterator[bytes]:
+        left = sys.maxsize if limit is None else limit
+        piece, cursor = format.head, None
+        while left > 0:
+            size = min(left, self._limits.page_records_max)
+            page = self._store.search(condition, start_ns=start_ns, end_ns=end_ns, limit=size, cursor=cursor)
+            yield piece + b"".join(format.write(page.records))
+            left -= len(page.records)
+            piece, cursor = b"", page.cursor
+            if cursor is None:
+                return
+
+    def export_trace(self, trace_id: str) -> Iterator[bytes]:
+        """One call chain for Perfetto and chrome://tracing.
+
+        Raises:
+            QueryError: not a trace id.
+            NotFound: nothing is stored under it.
+        """
+        return exports.chrome_trace(self.trace_model(trace_id))
 
     def root_cause(
         self, trace_id: str | None = None, *, start: str | int | None = None, end: str | int | None = None
@@ -247,11 +299,32 @@ class Answers:
         spools = [] if self._ledger is None else self._ledger.spools()
         return plain(shapes.LedgerObject(spools=[views.spool_view(spool) for spool in spools]))
 
-    def _condition(self, q: str, **equal: str | None) -> Condition:
-        parts: list[Condition] = [Equals(field, value) for field, value in equal.items() if value is not None]
-        if q.strip() or not parts:
-            parts.insert(0, parse_query(q))
-        return parts[0] if len(parts) == 1 else And(tuple(parts))
+    def condition(
+        self,
+        q: str = "",
+        *,
+        service: str | None = None,
+        operation: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+    ) -> Condition:
+        """What a record must fulfil: a search text and the most usual fields.
+
+        Raises:
+            QueryError: one cannot be understood.
+        """
+        parts: list[Condition] = []
+        if q.strip():
+            parts.append(parse_query(q))
+        if service is not None:
+            parts.append(Equals("service", service))
+        if operation is not None:
+            parts.append(Equals("name", operation))
+        if level is not None:
+            parts.append(parse_query(f"level:>={level}"))
+        if trace_id is not None:
+            parts.append(Equals("trace_id", checked_trace_id(trace_id)))
+        return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else EVERYTHING
 
     def _times(self, start: str | int | None, end: str | int | None) -> tuple[int | None, int | None]:
         now_ns = self._clock_ns()

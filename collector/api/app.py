@@ -9,9 +9,9 @@ from __future__ import annotations
 import gzip
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import orjson
@@ -21,15 +21,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collector.api import problems
+from collector.api import problems, streams
 from collector.api.access import Access, Right
 from collector.api.answers import Answers
 from collector.api.bodies import Bodies, BodyTooLarge, Disconnected, NoRoom
 from collector.api.metrics import RequestCounts
 from collector.api.openapi import document
-from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, Question
-from collector.api.parameters import read_query
+from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, STREAMS, Question, Stream
+from collector.api.parameters import Parameter, read_query
 from collector.api.problems import Problem, problem_of
+from collector.api.tail import Tail
 from collector.api.workers import Workers
 from collector.errors import Overloaded
 
@@ -52,6 +53,7 @@ class Backend:
     pages: Mapping[str, Callable[[], Response]]  # by the name of the page
     access: Access
     bodies: Bodies
+    tail: Tail
     query_workers: Workers
     ingest_workers: Workers
     counts: RequestCounts
@@ -70,6 +72,10 @@ def application(backend: Backend) -> Starlette:
                 _guarded(backend, question.name, question.right, _asking(backend, question)),
             )
             for question in QUESTIONS
+        ),
+        *(
+            Route(stream.path, _guarded(backend, stream.name, stream.right, _streaming(backend, stream)))
+            for stream in STREAMS
         ),
         *(
             Route(
@@ -132,8 +138,7 @@ def _guarded(backend: Backend, name: str, right: Right, handler: Handler) -> Han
 
 def _asking(backend: Backend, question: Question) -> Handler:
     async def ask(request: Request) -> Response:
-        given = parse_qsl(request.url.query, keep_blank_values=True)
-        values = {**request.path_params, **read_query(question.parameters, given)}
+        values = _values(question.parameters, request)
         may_pack = "gzip" in request.headers.get("accept-encoding", "")
 
         def answer() -> Response:
@@ -146,6 +151,20 @@ def _asking(backend: Backend, question: Question) -> Handler:
         return await backend.query_workers.run(answer)
 
     return ask
+
+
+def _streaming(backend: Backend, stream: Stream) -> Handler:
+    begin = {"tailLogs": streams.tail, "exportLogs": streams.export_logs, "exportTrace": streams.export_trace}
+
+    async def answer(request: Request) -> Response:
+        return await begin[stream.name](backend, request, _values(stream.parameters, request))
+
+    return answer
+
+
+def _values(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]:
+    given = parse_qsl(request.url.query, keep_blank_values=True)
+    return {**request.path_params, **read_query(parameters, given)}
 
 
 def _taking(backend: Backend, name: str) -> Handler:

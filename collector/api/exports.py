@@ -2,8 +2,8 @@
 
 NDJSON: our record lines with `uid` and `resource`, fit for `backtrail import` and `jq`.
 CSV: one row a record, for spreadsheets (RFC 4180).
-OTLP JSON: `ExportTraceServiceRequest` and `ExportLogsServiceRequest` in one object, as a file exporter
-writes them; source: OpenTelemetry protocol 1.9, "JSON Protobuf Encoding".
+OTLP JSON: lines of `TracesData` and of `LogsData`, as file exporters write them; sources: OpenTelemetry
+protocol 1.9, "JSON Protobuf Encoding", and "OpenTelemetry Protocol File Exporter".
 Chrome trace: one chain for Perfetto and chrome://tracing; source: "Trace Event Format", Google, 2016.
 """
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -41,21 +41,19 @@ def ndjson(records: Iterable[Record]) -> Iterator[bytes]:
         yield line[:-2] + b',"uid":' + orjson.dumps(record.uid) + b"}\n"
 
 
+CSV_HEADER: Final = ",".join(CSV_COLUMNS).encode() + b"\r\n"
+
+
 def csv_rows(records: Iterable[Record]) -> Iterator[bytes]:
-    """A header row, then one row a record; attributes are one cell of JSON."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(CSV_COLUMNS)
+    """One row a record, in the order of `CSV_COLUMNS`; attributes are one cell of JSON."""
     for record in records:
-        writer.writerow([_cell(value) for value in _row(record)])
-        yield out.getvalue().encode("utf-8", "replace")
-        out.seek(0)
-        out.truncate()
-    yield out.getvalue().encode()  # the header row alone, when there was nothing
+        row = io.StringIO()
+        csv.writer(row, lineterminator="\r\n").writerow([_cell(value) for value in _row(record)])
+        yield row.getvalue().encode("utf-8", "replace")
 
 
 def otlp_json(records: Iterable[Record]) -> Iterator[bytes]:
-    """One JSON object with `resourceSpans` and `resourceLogs`, by resource, then by scope."""
+    """A line of the spans and a line of the logs, by resource, then by scope; none for none."""
     spans: list[Record] = []
     logs: list[Record] = []
     for record in records:
@@ -63,24 +61,19 @@ def otlp_json(records: Iterable[Record]) -> Iterator[bytes]:
             spans.append(record)
         elif record.kind == "log":
             logs.append(record)
-    yield orjson.dumps(
-        {
-            "resourceSpans": [
+    for members, outer, inner, items, write in (
+        (spans, "resourceSpans", "scopeSpans", "spans", _otlp_span),
+        (logs, "resourceLogs", "scopeLogs", "logRecords", _otlp_log),
+    ):
+        if members:
+            groups = [
                 {
                     "resource": resource,
-                    "scopeSpans": [{"scope": scope, "spans": list(map(_otlp_span, members))}],
+                    inner: [{"scope": scope, items: [write(record) for record in together]}],
                 }
-                for resource, scope, members in _by_origin(spans)
-            ],
-            "resourceLogs": [
-                {
-                    "resource": resource,
-                    "scopeLogs": [{"scope": scope, "logRecords": list(map(_otlp_log, members))}],
-                }
-                for resource, scope, members in _by_origin(logs)
-            ],
-        }
-    )
+                for resource, scope, together in _by_origin(members)
+            ]
+            yield orjson.dumps({outer: groups}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def chrome_trace(trace: Trace) -> Iterator[bytes]:
@@ -92,6 +85,22 @@ def chrome_trace(trace: Trace) -> Iterator[bytes]:
         yield separator + orjson.dumps(event)
         separator = b",\n"
     yield b"\n]}\n"
+
+
+class Format(NamedTuple):
+    """A format that records are exported in, a page at a time."""
+
+    content_type: str
+    head: bytes  # before the first page
+    write: Callable[[Iterable[Record]], Iterator[bytes]]
+
+
+FORMATS: Final = {
+    "ndjson": Format("application/x-ndjson", b"", ndjson),
+    "csv": Format("text/csv; charset=utf-8; header=present", CSV_HEADER, csv_rows),
+    "otlp-json": Format("application/x-ndjson", b"", otlp_json),
+}
+CHROME_CONTENT_TYPE: Final = "application/json"
 
 
 def _row(record: Record) -> Iterator[Any]:

@@ -1,15 +1,25 @@
-"""The OpenAPI 3.1 document, made from the declared operations and shapes. Pure."""
+"""The OpenAPI 3.1 document, made from the declared operations and shapes."""
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
+import orjson
 
 from collector.api import problems
-from collector.api.examples import EXAMPLES
-from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, Delivery, Page, Question
+from collector.api.operations import (
+    DELIVERIES,
+    PAGES,
+    QUESTIONS,
+    STREAMS,
+    Delivery,
+    Page,
+    Question,
+    Stream,
+)
 from collector.api.parameters import Parameter
 from collector.api.shapes import JsonObject
 
@@ -24,10 +34,13 @@ def document(version: str) -> JsonObject:
     Args:
         version: of the program that serves it.
     """
+    examples = _examples()
     schemas = _schemas()
     paths: dict[str, JsonObject] = {}
     for question in QUESTIONS:
-        paths.setdefault(question.path, {})["get"] = _question(question)
+        paths.setdefault(question.path, {})["get"] = _question(question, examples[question.name])
+    for stream in STREAMS:
+        paths.setdefault(stream.path, {})["get"] = _stream(stream)
     for delivery in DELIVERIES:
         paths.setdefault(delivery.path, {})["post"] = _delivery(delivery)
     for page in PAGES:
@@ -55,6 +68,13 @@ def document(version: str) -> JsonObject:
     }
 
 
+def _examples() -> dict[str, JsonObject]:
+    """An answer for each question, about one small incident; a test holds them to the shapes."""
+    text = importlib.resources.files("collector.api").joinpath("examples.json").read_bytes()
+    examples: dict[str, JsonObject] = orjson.loads(text)
+    return examples
+
+
 def _schemas() -> JsonObject:
     shapes = [question.answer for question in QUESTIONS]
     _, components = msgspec.json.schema_components(shapes, ref_template=REF)
@@ -73,7 +93,7 @@ def _schemas() -> JsonObject:
     return components
 
 
-def _question(question: Question) -> JsonObject:
+def _question(question: Question, example: JsonObject) -> JsonObject:
     operation: JsonObject = {
         "operationId": question.name,
         "summary": question.summary,
@@ -86,7 +106,7 @@ def _question(question: Question) -> JsonObject:
                 "content": {
                     "application/json": {
                         "schema": {"$ref": REF.format(name=question.answer.__name__)},
-                        "example": EXAMPLES[question.name],
+                        "example": example,
                     }
                 },
             },
@@ -94,6 +114,23 @@ def _question(question: Question) -> JsonObject:
         },
     }
     return operation
+
+
+def _stream(stream: Stream) -> JsonObject:
+    return {
+        "operationId": stream.name,
+        "summary": stream.summary,
+        "tags": ["questions"],
+        "security": [{}, {stream.right: []}],
+        "parameters": [_parameter(parameter) for parameter in stream.parameters],
+        "responses": {
+            "200": {
+                "description": "the answer, in pieces; a connection that breaks off: it is not whole",
+                "content": {kind: {"schema": {"type": "string"}} for kind in stream.content_types},
+            },
+            **_problem_responses((*_ALWAYS, "invalid-parameter", *stream.problems)),
+        },
+    }
 
 
 def _delivery(delivery: Delivery) -> JsonObject:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.api import shapes
+from collector.api import exports, shapes
 from collector.api.access import Right
 from collector.api.answers import Answers
 from collector.api.parameters import Parameter
@@ -28,6 +28,19 @@ class Question:
     answer: type[msgspec.Struct]
     parameters: tuple[Parameter, ...] = ()
     problems: tuple[str, ...] = ()  # kinds besides those that every question may meet
+    right: Right = "read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A GET whose answer is sent in pieces, as long as they come."""
+
+    name: str
+    path: str
+    summary: str
+    content_types: tuple[str, ...]
+    parameters: tuple[Parameter, ...] = ()
+    problems: tuple[str, ...] = ("invalid-query",)
     right: Right = "read"
 
 
@@ -76,6 +89,7 @@ QUERY: Final = Parameter(
     example="level:>=WARN",
     default="",
 )
+LEVEL: Final = Parameter(name="level", kind="text", description="this level or above", example="WARN")
 SERVICE: Final = Parameter(name="service", kind="text", description="name of the service", example="orders")
 
 
@@ -150,7 +164,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
             START,
             END,
             SERVICE,
-            Parameter(name="level", kind="text", description="this level or above", example="WARN"),
+            LEVEL,
             TRACE_ID,
             _limit(50),
             Parameter(name="cursor", kind="text", description="`cursor` of the page before"),
@@ -207,6 +221,53 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         summary="What arrived of each process, what is missing, and whether it has ended",
         ask=lambda answers, given: answers.ledger(),
         answer=shapes.LedgerObject,
+    ),
+)
+
+_FILTERS: Final = (QUERY, SERVICE, LEVEL, TRACE_ID)
+
+STREAMS: Final[tuple[Stream, ...]] = (
+    Stream(
+        name="tailLogs",
+        path="/api/v1/logs/tail",
+        summary="Records as they become visible, as server-sent events without end",
+        content_types=("text/event-stream",),
+        parameters=_FILTERS,
+    ),
+    Stream(
+        name="exportLogs",
+        path="/api/v1/logs/export",
+        summary="Every record that matches, newest first, in a format for other tools",
+        content_types=("application/x-ndjson", "text/csv"),
+        parameters=(
+            Parameter(
+                name="format",
+                kind="text",
+                description="`otlp-json` gives lines of `TracesData` and `LogsData`",
+                choices=tuple(exports.FORMATS),
+                default="ndjson",
+                example="csv",
+            ),
+            *_FILTERS,
+            START,
+            END,
+            Parameter(
+                name="limit",
+                kind="integer",
+                description="how many, newest first; absent: all",
+                minimum=1,
+                maximum=1_000_000_000,
+                example=1000,
+            ),
+        ),
+    ),
+    Stream(
+        name="exportTrace",
+        path="/api/v1/traces/{trace_id}/export",
+        summary="One call chain as a Chrome trace, for Perfetto and chrome://tracing",
+        content_types=("application/json",),
+        parameters=(_in_path(TRACE_ID),),
+        problems=("invalid-query", "not-found"),
     ),
 )
 
@@ -268,33 +329,6 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
             Parameter(name="Backtrail-Import", kind="text", description="`1`: lines carry their own `uid`"),
             _ENCODING,
         ),
-    ),
-    Delivery(
-        name="ingestOtlpLogs",
-        path="/v1/logs",
-        summary="Take OTLP logs in",
-        description="OTLP/HTTP `ExportLogsServiceRequest`, protobuf or JSON.",
-        content_types=_OTLP_TYPES,
-        answers=_OTLP_ANSWERS,
-        headers=(_ENCODING,),
-    ),
-    Delivery(
-        name="ingestOtlpTraces",
-        path="/v1/traces",
-        summary="Take OTLP spans in",
-        description="OTLP/HTTP `ExportTraceServiceRequest`, protobuf or JSON.",
-        content_types=_OTLP_TYPES,
-        answers=_OTLP_ANSWERS,
-        headers=(_ENCODING,),
-    ),
-    Delivery(
-        name="ingestOtlpMetrics",
-        path="/v1/metrics",
-        summary="Answer OTLP metrics politely",
-        description="Metrics are not kept here: they are counted, dropped, and the answer says so.",
-        content_types=_OTLP_TYPES,
-        answers=_OTLP_ANSWERS,
-        headers=(_ENCODING,),
     ),
 )
 

@@ -253,6 +253,8 @@ class StatsObject(_Shape, frozen=True, kw_only=True):
     span_starts: int
     losses: int
     partitions: int
+    damaged_partitions: int  # set aside since the store was made
+    damaged_records: int  # that were in them, as far as is known
     bytes: int
     oldest: str | None
     newest: str | None

@@ -103,6 +103,8 @@ def stats_view(
         span_starts=stats.span_starts,
         losses=stats.losses,
         partitions=stats.partitions,
+        damaged_partitions=stats.damaged_partitions,
+        damaged_records=stats.damaged_records,
         bytes=stats.bytes,
         oldest=time_text(stats.oldest_ns),
         newest=time_text(stats.newest_ns),

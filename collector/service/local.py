@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from collector.api.answers import Answers
 from collector.api.shapes import JsonObject
 from collector.client import import_bodies
@@ -48,14 +50,14 @@ class LocalCollector:
             raise CollectorError("this data directory was opened for reading; open it with write=True")
         taken = 0
         refused: list[Any] = []
-        known_before = pipeline.indexer.stats()["already_stored"]
+        known_before = int(pipeline.indexer.stats().get("already_stored", 0))
         for body in import_bodies(records):
             answer = pipeline.intake.records(_IMPORT_HEADERS, body)
             taken += answer.stored
-            refused += answer.refused
+            refused += msgspec.to_builtins(answer.refused)
         if not pipeline.drain():
             raise CollectorError("the store does not keep up; what was imported is safe and will be indexed")
-        already_stored = pipeline.indexer.stats()["already_stored"] - known_before
+        already_stored = int(pipeline.indexer.stats().get("already_stored", 0)) - known_before
         return {"stored": taken - already_stored, "already_stored": already_stored, "refused": refused}
 
     def close(self) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
 from collector.api.answers import AnswerLimits, Answers
 from collector.datadir import DataDirectory
-from collector.indexing import Indexer
-from collector.intake import Intake
+from collector.indexing import Indexer, IndexLimits
+from collector.intake import Intake, open_log
 from collector.ledger import Ledger
 from collector.settings import Settings
 from collector.store.contract import Store
-from collector.store.embedded import EmbeddedStore
-from collector.store.memory import MemoryStore
 from collector.wal import Wal, WalLimits
+
+logger = logging.getLogger(__name__)
 
 STORE: Final = "store"
 WAL: Final = "wal"
@@ -38,7 +40,9 @@ class Pipeline:
         self.ledger = ledger
         self.wal = wal
         self.intake = Intake(wal, ledger)
-        self.indexer = Indexer(wal, store, ledger, commit_interval_s=settings.commit_interval_s)
+        self.indexer = Indexer(
+            wal, store, ledger, limits=IndexLimits(commit_interval_s=settings.commit_interval_s)
+        )
         self.answers = Answers(
             store,
             ledger=ledger,
@@ -59,19 +63,20 @@ class Pipeline:
         directory = DataDirectory.open(settings.data_dir)
         try:
             store = open_store(settings)
-            ledger = Ledger.open(settings.data_dir)
-            wal = Wal.open(
-                settings.data_dir / WAL,
-                limits=WalLimits(bytes_max=settings.wal_bytes_max),
-                seq_after=max(store.stats().durable_seq, ledger.seq),
-                observer=ledger.apply,
-            )
-            ledger.replay(wal)
-            pipeline = cls(directory, store, ledger, wal, settings)
-            pipeline.indexer.start()
+            try:
+                wal, ledger = open_log(
+                    settings.data_dir,
+                    durable_seq=store.stats().durable_seq,
+                    wal_limits=wal_limits(settings),
+                )
+            except BaseException:
+                store.close()
+                raise
         except BaseException:
             directory.close()
             raise
+        pipeline = cls(directory, store, ledger, wal, settings)
+        pipeline.indexer.start()
         return pipeline
 
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
@@ -79,9 +84,10 @@ class Pipeline:
         return self.indexer.wait_until(self.wal.last_seq, timeout_s)
 
     def close(self) -> None:
-        """Take nothing more, index what is left, commit, let go of the directory."""
+        """Index what is left, commit, let go of the directory. Nothing may be taken in any more."""
+        if not self.indexer.stop(DRAIN_TIMEOUT_S):
+            logger.error("the store did not take everything in time; the next start goes on from there")
         self.wal.close()
-        self.indexer.stop()
         self.ledger.close()
         self.store.close()
         self._directory.close()
@@ -96,13 +102,26 @@ class Pipeline:
 def open_store(settings: Settings, *, read_only: bool = False) -> Store:
     """The store that the settings name."""
     if settings.store == "memory":
+        from collector.store.memory import MemoryStore
+
         return MemoryStore()
+    from collector.store.embedded import EmbeddedStore  # loads tantivy, which others need not wait for
+
     return EmbeddedStore.open(store_path(settings.data_dir), read_only=read_only)
 
 
 def store_path(data_dir: Path) -> Path:
     """Where the embedded store is in a data directory."""
     return data_dir / STORE
+
+
+def wal_limits(settings: Settings) -> WalLimits:
+    """The bounds of the write-ahead log that the settings name."""
+    limits = WalLimits()
+    bytes_max = int(settings.wal_bytes_max)
+    return replace(
+        limits, bytes_max=bytes_max, segment_bytes_max=min(limits.segment_bytes_max, bytes_max // 4)
+    )
 
 
 def answer_limits(settings: Settings) -> AnswerLimits:

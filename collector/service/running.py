@@ -20,6 +20,7 @@ from collector.api.bodies import Bodies
 from collector.api.ingest import deliveries
 from collector.api.metrics import RequestCounts
 from collector.api.server import HttpServer
+from collector.api.tail import Tail
 from collector.api.workers import Workers
 from collector.errors import CollectorError
 from collector.service import systemd, voice
@@ -182,6 +183,7 @@ class _Parts:
                     body_bytes_max=settings.body_bytes_max,
                     in_flight_bytes_max=settings.in_flight_bytes_max,
                 ),
+                tail=Tail(),
                 query_workers=Workers(
                     "query",
                     threads_max=settings.query_threads_max,
@@ -208,6 +210,7 @@ class _Parts:
 
     def close(self) -> None:
         self.backend.stopping = True
+        self.backend.tail.stop()
         self.server.stop()
         self.backend.ingest_workers.close()
         self.backend.query_workers.close()
@@ -218,7 +221,8 @@ class _Parts:
             return Readiness("stopping", "the collector is stopping")
         with self._lock:
             return self._progress.look(
-                taken_seq=self.pipeline.wal.last_seq, done_seq=self.pipeline.indexer.visible_seq
+                taken_seq=self.pipeline.wal.last_seq,
+                done_seq=int(self.pipeline.indexer.stats()["visible_seq"]),
             )
 
     def _health(self) -> Response:

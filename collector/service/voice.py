@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 
-import tracing
 from collector.settings import Settings
+from tracing.logs import JsonFormatter
 
 SERVICE_NAME = "backtrail-collector"
 # Loggers of the service: ours, and the server's complaints.
@@ -25,7 +25,7 @@ def set_up(settings: Settings) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     if settings.log_format == "json":
-        handler.setFormatter(tracing.JsonFormatter(service=SERVICE_NAME))
+        handler.setFormatter(JsonFormatter(service=SERVICE_NAME))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.set_name(SERVICE_NAME)

@@ -1,0 +1,43 @@
+"""Readiness: green while things move, red when records wait and nothing does."""
+
+from __future__ import annotations
+
+from collector.service.readiness import Progress
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_it_is_red_only_when_records_wait_and_nothing_moves() -> None:
+    """A long queue that shrinks is green, an empty one is green for ever, a standstill turns red."""
+    clock = Clock()
+    progress = Progress(stall_s=30, clock_s=clock)
+
+    def look(at_s: float, taken: int, done: int) -> str:
+        clock.now_s = at_s
+        return progress.look(taken_seq=taken, done_seq=done).status
+
+    assert look(0, taken=0, done=0) == "ready"
+    assert look(1_000, taken=0, done=0) == "ready"  # nothing to do
+    assert look(1_001, taken=500, done=0) == "ready"  # it has only just begun to wait
+    assert look(1_030, taken=900, done=10) == "ready"  # it moves, if slowly
+    assert look(1_059, taken=900, done=10) == "ready"
+    assert look(1_061, taken=900, done=10) == "stalled"
+    assert look(1_062, taken=900, done=11) == "ready"  # and recovers by itself
+    assert look(2_000, taken=900, done=900) == "ready"
+
+
+def test_a_standstill_says_how_many_wait() -> None:
+    """For whoever is woken by it."""
+    clock = Clock()
+    progress = Progress(stall_s=30, clock_s=clock)
+    progress.look(taken_seq=0, done_seq=0)
+    clock.now_s = 31
+    assert "7 records" in progress.look(taken_seq=7, done_seq=0).detail
+    assert not progress.look(taken_seq=7, done_seq=0).is_ready

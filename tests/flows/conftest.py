@@ -1,0 +1,103 @@
+"""Real collector processes for tests, always ended, on ports of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.client import CollectorClient
+from collector.errors import Unreachable
+
+START_TIMEOUT_S = 60.0  # a slow machine under load; a healthy start takes a second
+
+
+class CollectorProcess:
+    """A collector in a process of its own, which can be killed and started again on the same data."""
+
+    def __init__(self, data_dir: Path, port: int, settings: dict[str, str]) -> None:
+        self.data_dir = data_dir
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = data_dir.with_name(data_dir.name + ".log")
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("BACKTRAIL_")}
+        self._environment = {
+            **ours,
+            "BACKTRAIL_DATA_DIR": str(data_dir),
+            "BACKTRAIL_PORT": str(port),
+            **{f"BACKTRAIL_{name.upper()}": value for name, value in settings.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it; with `wait` return once it is ready."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "collector.service"], env=self._environment, stdout=log, stderr=log
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return once `/readyz` is green."""
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with CollectorClient(self.url, timeout_s=5) as client:
+            while time.monotonic() < deadline:
+                if self._process.poll() is not None:
+                    pytest.fail(f"the collector ended: {self.log.read_text()[-4000:]}")
+                with contextlib.suppress(Unreachable):
+                    if client.health()["status"] == "ready":
+                        return
+                time.sleep(0.02)
+        pytest.fail(f"the collector is not ready after {START_TIMEOUT_S} s: {self.log.read_text()[-4000:]}")
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut for the process."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM; return the exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=60)
+
+    def signal(self, number: int) -> None:
+        """Any other signal."""
+        os.kill(self.pid, number)
+
+    def end(self) -> None:
+        """Whatever state it is in."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def collector_process(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> Iterator[Callable[..., CollectorProcess]]:
+    """Call it, with settings as keywords, for a collector that has not been started yet."""
+    made: list[CollectorProcess] = []
+
+    def make(name: str = "data", **settings: str) -> CollectorProcess:
+        made.append(CollectorProcess(tmp_path / name, free_port(), settings))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.end()
