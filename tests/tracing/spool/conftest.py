@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,8 +14,11 @@ import orjson
 import pytest
 import zstandard
 
+from tracing.line import encode
+from tracing.spool import Spool, SpoolLimits, open_spool
 from tracing.spool.format import SegmentHeader
 from tracing.spool.limits import ShipperLimits
+from tracing.spool.reader import read_lines
 
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
@@ -106,6 +110,65 @@ class IngestServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def record_line(message: str, level: str = "INFO", service: str = "orders") -> bytes:
+    """One log line; its time is fixed, so that equal messages are equal bytes."""
+    return encode(
+        {"timestamp": 1_764_000_000_000_000_000, "level": level, "service": service, "message": message}
+    )
+
+
+def messages(directory: Path) -> list[str]:
+    """Messages of all log lines of one spool, in order."""
+    found = [orjson.loads(line) for _, line in read_lines(directory)]
+    return [line["message"] for line in found if "kind" not in line]
+
+
+def special_lines(directory: Path, kind: str) -> list[dict[str, Any]]:
+    """The `loss` or `close` objects of a spool."""
+    found = [orjson.loads(line) for _, line in read_lines(directory)]
+    return [line[kind] for line in found if line.get("kind") == kind]
+
+
+def eventually(condition: Callable[[], object], what: str, deadline_s: float = 30.0) -> None:
+    """Poll until a condition holds; the deadline is for a hung test, not a promise."""
+    end_s = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end_s, f"never came true: {what}"
+        time.sleep(0.005)
+
+
+class Helpers:
+    """What tests of spools share, by one name."""
+
+    line = staticmethod(record_line)
+    messages = staticmethod(messages)
+    special_lines = staticmethod(special_lines)
+    eventually = staticmethod(eventually)
+
+
+@pytest.fixture
+def helpers() -> type[Helpers]:
+    """Lines to write, and ways to look at what became of them."""
+    return Helpers
+
+
+@pytest.fixture
+def open_orders(root: Path) -> Iterator[Callable[..., Spool]]:
+    """Open a spool of the service `orders`; what is opened is given up after the test."""
+    opened: list[Spool] = []
+
+    def open_one(**limits: Any) -> Spool:
+        resource = {"service.name": "orders", "host.name": "here"}
+        defaults: dict[str, Any] = {"disk_free_bytes_min": 0}
+        spool = open_spool(root, service="orders", resource=resource, limits=SpoolLimits(**defaults | limits))
+        opened.append(spool)
+        return spool
+
+    yield open_one
+    for spool in opened:
+        spool.close("test over")
 
 
 @pytest.fixture
