@@ -1,0 +1,107 @@
+"""backtrail's library: trace and span ids in every log line, header and message of a Python program.
+
+```python
+import tracing
+
+tracing.configure(service="orders")          # every log line and span reaches the collector
+tracing.instrument()                         # clients and servers that are installed carry the trace
+
+with tracing.span("charge", order=7):        # a piece of work
+    log.info("charging")                     # has the ids of the span
+    client.get(url, headers=tracing.inject({}))
+```
+Nothing is imported before it is used: `import tracing` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tracing import errors
+    from tracing.context import (
+        bind,
+        bound,
+        current,
+        current_span_id,
+        current_trace_id,
+        declare,
+        unbind,
+    )
+    from tracing.errors import ConfigurationError, TracingError
+    from tracing.instrument import instrument, uninstrument
+    from tracing.logs import JsonFormatter, LogHandler
+    from tracing.propagation import extract, extracted, inject
+    from tracing.runtime import Handle, configure, flush, stats, uninstall
+    from tracing.spans import get_tracer, span, traced
+
+# Where each public name lives; the single list that `import *`, `dir()` and the tests go by.
+_HOMES: Final = {
+    "ConfigurationError": "tracing.errors",
+    "Handle": "tracing.runtime",
+    "JsonFormatter": "tracing.logs",
+    "LogHandler": "tracing.logs",
+    "TracingError": "tracing.errors",
+    "bind": "tracing.context",
+    "bound": "tracing.context",
+    "configure": "tracing.runtime",
+    "current": "tracing.context",
+    "current_span_id": "tracing.context",
+    "current_trace_id": "tracing.context",
+    "declare": "tracing.context",
+    "extract": "tracing.propagation",
+    "extracted": "tracing.propagation",
+    "flush": "tracing.runtime",
+    "get_tracer": "tracing.spans",
+    "inject": "tracing.propagation",
+    "instrument": "tracing.instrument",
+    "span": "tracing.spans",
+    "stats": "tracing.runtime",
+    "traced": "tracing.spans",
+    "unbind": "tracing.context",
+    "uninstall": "tracing.runtime",
+    "uninstrument": "tracing.instrument",
+}
+
+__all__ = [
+    "ConfigurationError",
+    "Handle",
+    "JsonFormatter",
+    "LogHandler",
+    "TracingError",
+    "bind",
+    "bound",
+    "configure",
+    "current",
+    "current_span_id",
+    "current_trace_id",
+    "declare",
+    "errors",
+    "extract",
+    "extracted",
+    "flush",
+    "get_tracer",
+    "inject",
+    "instrument",
+    "span",
+    "stats",
+    "traced",
+    "unbind",
+    "uninstall",
+    "uninstrument",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("tracing.errors")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,6 +8,7 @@ with nanoseconds, ids in lowercase hex and absent outside a trace.
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -149,6 +150,29 @@ def plain(value: Any) -> Any:
         return f"<unprintable {type(value).__name__}: {type(error).__name__}>"
 
 
+def exception_fields(error: BaseException) -> dict[str, str]:
+    """The `exception` of a line: type with its module, message, and Python's own text of the stack.
+
+    The text has chained exceptions, groups and notes as an interpreter would print them. Never raises,
+    whatever `__str__` does.
+    """
+    kind = type(error)
+    module = kind.__module__
+    try:
+        message = str(error)
+    except Exception as failure:
+        message = f"<unprintable {kind.__name__}: {type(failure).__name__}>"
+    try:
+        stacktrace = "".join(traceback.format_exception(error))
+    except Exception as failure:  # for instance a RecursionError while a long chain is walked
+        stacktrace = f"<no stack trace: {type(failure).__name__}>"
+    return {
+        "type": kind.__qualname__ if module in ("builtins", None) else f"{module}.{kind.__qualname__}",
+        "message": message,
+        "stacktrace": stacktrace,
+    }
+
+
 def encode(fields: Mapping[str, Any]) -> bytes:
     """Write a record as its line, newline included.
 
@@ -156,8 +180,8 @@ def encode(fields: Mapping[str, Any]) -> bytes:
         fields: values by the keys of `KEYS`; `None` and unknown keys are left out. `timestamp` may be
             epoch nanoseconds or text. What JSON cannot say becomes its `repr`.
     Returns:
-        One line, at most `LINE_BYTES_MAX` bytes: long values are cut with a mark, and a line that is
-        still too long loses its attributes, events and links, which the mark `line.cut` then says.
+        One line, at most `LINE_BYTES_MAX` bytes: texts beyond `VALUE_CHARS_MAX` are cut with a mark, and a
+        line that is still too long loses its attributes, events and links, as the mark `line.cut` says.
     """
     ordered: dict[str, Any] = {}
     for key in KEYS:
@@ -171,8 +195,8 @@ def encode(fields: Mapping[str, Any]) -> bytes:
         line = dumps(ordered)
     except Exception:
         line = dumps(_plain_tree(ordered, depth_max=12))
-    if len(line) >= LINE_BYTES_MAX:
-        line = dumps(_shortened(ordered, len(line)))
+    if len(line) > VALUE_CHARS_MAX:  # else no value in it can be too long
+        line = _shortened(line)
     return line + b"\n"
 
 
@@ -301,27 +325,29 @@ def _plain_tree(value: Any, depth_max: int) -> Any:
     return plain(value)
 
 
-def _shortened(fields: dict[str, Any], bytes_before: int) -> dict[str, Any]:
+def _shortened(line: bytes) -> bytes:
     """Cut every long text; drop what is a list or free-form when that is not enough."""
-    short = _cut_tree(_plain_tree(fields, depth_max=12))
-    if not isinstance(short, dict) or len(dumps(short)) < LINE_BYTES_MAX:
-        return dict(short)
+    fields = _cut_tree(orjson.loads(line), VALUE_CHARS_MAX, STACKTRACE_CHARS_MAX)
+    short = dumps(fields)
+    if len(short) < LINE_BYTES_MAX:
+        return short
     for key in (sc.EVENTS, sc.LINKS, sc.RESOURCE):
-        short.pop(key, None)
-    short[sc.ATTRIBUTES] = {"line.cut": f"attributes, events and links dropped: {bytes_before} bytes"}
-    return short
+        fields.pop(key, None)
+    fields[sc.ATTRIBUTES] = {"line.cut": f"attributes, events and links dropped: {len(line)} bytes"}
+    # A character takes at most six bytes and a line has few texts left, so this fits.
+    return dumps(_cut_tree(fields, VALUE_CHARS_MAX // 4, STACKTRACE_CHARS_MAX // 4))
 
 
-def _cut_tree(value: Any) -> Any:
+def _cut_tree(value: Any, chars_max: int, stacktrace_chars_max: int) -> Any:
     if isinstance(value, str):
-        return cut(value)
+        return cut(value, chars_max)
     if isinstance(value, dict):
         return {
-            cut(key, 256): cut(item, STACKTRACE_CHARS_MAX)
-            if key == "stacktrace" and isinstance(item, str)
-            else _cut_tree(item)
+            cut(key, 256): cut(item, stacktrace_chars_max)
+            if key.endswith("stacktrace") and isinstance(item, str)
+            else _cut_tree(item, chars_max, stacktrace_chars_max)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_cut_tree(item) for item in value]
+        return [_cut_tree(item, chars_max, stacktrace_chars_max) for item in value]
     return value

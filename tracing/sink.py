@@ -6,7 +6,14 @@ configuration.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from tracing import fastline
+from tracing.redact import Redactor
+from tracing.semconv import SERVICE_NAME
+
+UNKNOWN_SERVICE: Final = "unknown_service"  # OpenTelemetry's name for a process that was not told
 
 
 class Sink(Protocol):
@@ -24,13 +31,58 @@ class NullSink:
         """Forget the line."""
 
 
-class _Slot:
-    """One mutable place, so that a hot path can hold on to it and still see a later `configure()`."""
+class Slot:
+    """One mutable place, so that a hot path can hold on to it and still see a later `configure()`.
 
-    __slots__ = ("sink",)
+    Attributes:
+        sink: where lines go; a `NullSink` until something is configured.
+        active: whether it is worth making a line at all.
+        service: name of the service, as every line carries it.
+        resource: attributes of the process, for lines without a header line before them.
+        redactor: takes secrets out of what is about to be written; `None`: nothing is taken out.
+        start: configures with what the environment says; called by a `LogHandler` that comes first.
+    """
+
+    __slots__ = ("_heads", "active", "redactor", "resource", "service", "sink", "start")
 
     def __init__(self) -> None:
         self.sink: Sink = NullSink()
+        self.active = False
+        self.service = UNKNOWN_SERVICE
+        self.resource: Mapping[str, Any] = {}
+        self.redactor: Redactor | None = Redactor()
+        self.start: Callable[[], object] | None = None
+        self._heads: dict[str, bytes] = {}
+
+    def fill(
+        self, sink: Sink, *, service: str, resource: Mapping[str, Any], redactor: Redactor | None
+    ) -> None:
+        """Let lines flow into `sink`, in the name of `service`."""
+        self.service = service
+        self.resource = resource
+        self.redactor = redactor
+        self._heads = {}
+        self.sink = sink
+        self.active = True
+
+    def identify(self, service: str) -> None:
+        """Name the service where lines are made although nothing is configured."""
+        self.service = service
+        self.resource = {SERVICE_NAME: service}
+        self._heads = {}
+
+    def empty(self) -> None:
+        """Stop making lines."""
+        self.active = False
+        self.sink = NullSink()
+
+    def head(self, level: str) -> bytes:
+        """The piece of a line that says level and service."""
+        try:
+            return self._heads[level]
+        except KeyError:
+            piece = self._heads[level] = fastline.head(level, self.service)
+            return piece
 
 
-slot = _Slot()
+slot: Final = Slot()

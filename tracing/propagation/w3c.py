@@ -1,0 +1,166 @@
+"""W3C trace context (levels 1 and 2) and W3C baggage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote, unquote
+
+from opentelemetry.trace.span import TraceState
+
+from tracing.health import count
+from tracing.propagation.carriers import Get, Put
+from tracing.propagation.formats import Found, Outgoing, Remote
+
+TRACESTATE_MEMBERS_MAX: Final = 32  # section 3.3.1.1
+TRACESTATE_CHARS_MAX: Final = 512  # section 3.3.1.5: at least this must be propagated
+TRACEPARENT_CHARS_MAX: Final = 512  # of a version to come, which may append fields
+BAGGAGE_CHARS_MAX: Final = 8192  # W3C baggage, section 3.3.2: at least this must be propagated
+BAGGAGE_MEMBERS_MAX: Final = 64  # likewise
+
+_TRACEPARENT: Final = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace_id>[0-9a-f]{32})-(?P<span_id>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+    r"(?P<rest>-.*)?",
+)
+_MEMBER: Final = re.compile(
+    r"(?P<key>[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
+    r"=(?P<value>[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
+)
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_NOT_QUOTED: Final = "!#$&'()*+-./:<=>?@[]^_`{|}~"  # baggage-octet, without the percent sign
+
+
+def parse_traceparent(header: str) -> Remote | None:
+    """Read a `traceparent`; `None` if it is malformed or names no span.
+
+    Source: W3C Trace Context level 2, section 3.2: versions after 00 may append fields, ff is forbidden,
+    ids of zeroes are invalid, spaces around are removed.
+    """
+    match = _TRACEPARENT.fullmatch(header.strip(" \t"))
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, rest = match.groups()
+    if version == "ff" or (version == "00" and rest) or not trace_id.strip("0") or not span_id.strip("0"):
+        return None
+    # Of a version to come only the flags that we know are taken over.
+    return Remote(trace_id, span_id, int(flags, 16) & (0xFF if version == "00" else 0x03))
+
+
+def parse_tracestate(header: str) -> TraceState | None:
+    """Read a `tracestate`, several headers joined by commas; `None` if any member is malformed.
+
+    Source: section 3.3.1. A list that is too long is cut after its newest members, which come first.
+    """
+    pairs: dict[str, str] = {}
+    for member in header.split(","):
+        text = member.strip(" \t")
+        if not text:
+            continue  # section 3.3.1.1: empty members are allowed
+        match = _MEMBER.fullmatch(text)
+        if match is None or match["key"] in pairs:
+            return None
+        pairs[match["key"]] = match["value"]
+    if len(pairs) > TRACESTATE_MEMBERS_MAX:
+        return None
+    return TraceState(list(pairs.items()))
+
+
+class TraceContext:
+    """`traceparent` and `tracestate`."""
+
+    fields = frozenset({"traceparent", "tracestate"})
+
+    def read(self, get: Get, names: Callable[[], list[str]], found: Found) -> None:
+        """Take the caller's span; a bad `tracestate` costs only itself."""
+        header = get("traceparent")
+        if header is None or found.span is not None:
+            return
+        remote = parse_traceparent(header) if len(header) <= TRACEPARENT_CHARS_MAX else None
+        if remote is None:
+            count("malformed_traceparent")
+            return
+        members = get("tracestate")
+        if members:
+            state = parse_tracestate(members)
+            if state is None:
+                count("malformed_tracestate")
+            elif state:
+                remote = remote._replace(state=state)
+        found.span = remote
+
+    def write(self, outgoing: Outgoing, put: Put) -> None:
+        """Name the current span."""
+        span = outgoing.span
+        if span is None:
+            return
+        put("traceparent", f"00-{span.trace_id}-{span.span_id}-{span.flags:02x}")
+        if span.state:
+            put("tracestate", tracestate_header(span.state))
+
+
+def tracestate_header(state: TraceState) -> str:
+    """Write a `tracestate`, the oldest members left out when it would be longer than all must take."""
+    header = state.to_header()
+    while len(header) > TRACESTATE_CHARS_MAX and "," in header:
+        header = header.rpartition(",")[0]
+    return header
+
+
+def parse_baggage(header: str) -> dict[str, str]:
+    """Read a `baggage` header; members that are malformed or over the limits are counted and left out.
+
+    Source: W3C Baggage, section 3.3. Properties after a semicolon are not kept.
+    """
+    if len(header) > BAGGAGE_CHARS_MAX:
+        count("baggage_over_limit")
+        header = header[:BAGGAGE_CHARS_MAX].rpartition(",")[0]
+    found: dict[str, str] = {}
+    for member in header.split(","):
+        text = member.strip(" \t")
+        if not text:
+            continue
+        key, equals, value = text.partition(";")[0].partition("=")
+        key = key.rstrip(" \t")
+        if not equals or not _TOKEN.fullmatch(key):
+            count("malformed_baggage")
+        elif len(found) >= BAGGAGE_MEMBERS_MAX:
+            count("baggage_over_limit")
+        else:
+            value = value.strip(" \t")
+            found[unquote(key)] = unquote(value) if "%" in value else value
+    return found
+
+
+def baggage_header(members: dict[str, str]) -> str:
+    """Write a `baggage` header within the limits; what is over them is counted."""
+    parts: list[str] = []
+    length = 0
+    for key, value in members.items():
+        part = f"{quote(key, safe=_TOKEN_SAFE)}={quote(value, safe=_NOT_QUOTED)}"
+        length += len(part) + 1
+        if len(parts) >= BAGGAGE_MEMBERS_MAX or length > BAGGAGE_CHARS_MAX:
+            count("baggage_over_limit")
+            break
+        parts.append(part)
+    return ",".join(parts)
+
+
+_TOKEN_SAFE: Final = "!#$&'*+-.^_`|~"
+
+
+class Baggage:
+    """`baggage`."""
+
+    fields = frozenset({"baggage"})
+
+    def read(self, get: Get, names: Callable[[], list[str]], found: Found) -> None:
+        """Take the caller's members."""
+        header = get("baggage")
+        if header:
+            found.baggage = {**parse_baggage(header), **found.baggage}
+
+    def write(self, outgoing: Outgoing, put: Put) -> None:
+        """Pass on what came in, and what was declared to travel."""
+        if outgoing.baggage and (header := baggage_header(outgoing.baggage)):
+            put("baggage", header)

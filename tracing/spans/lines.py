@@ -1,0 +1,193 @@
+"""A span -> its line. The usual one is joined from pieces; what is unusual goes to `tracing.line.encode`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from opentelemetry.trace import Link, SpanKind, StatusCode, format_span_id, format_trace_id
+
+from tracing import fastline
+from tracing import semconv as sc
+from tracing.line import encode, format_timestamp, plain
+from tracing.sink import slot
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from tracing.spans.light import Span
+
+# Spans of these kinds stand for a request or a message, and are announced when they start.
+ENTRY_KINDS: Final = frozenset((SpanKind.SERVER, SpanKind.CONSUMER))
+
+_KIND_NAMES: Final = {kind: kind.name for kind in SpanKind}
+_KIND_PIECES: Final = {kind: b',"span_kind":"%b"' % name.encode() for kind, name in _KIND_NAMES.items()}
+_SPAN: Final = b',"kind":"span"'
+_SPAN_START: Final = b',"kind":"span_start"'
+_NOT_SAMPLED: Final = b',"trace_flags":%d'
+
+
+def finished(span: Span) -> bytes:
+    """The line of a span that has ended."""
+    status = span.status
+    if span.events or span.links or span.dropped or status.status_code is not StatusCode.UNSET:
+        return _encoded(finished_fields(span))
+    try:
+        name = fastline.text(span.name)
+        attributes = fastline.attributes(span.own_attributes)
+        redactor = slot.redactor
+        if redactor is None or redactor.looks_innocent((name + attributes).decode()):
+            line = b"".join(
+                (
+                    fastline.stamp(span.start_time),
+                    slot.head("INFO"),
+                    span.ids,
+                    _SPAN,
+                    span.tracer.logger_piece,
+                    attributes,
+                    b"" if span.sampled else _NOT_SAMPLED % span.flags,
+                    b',"name":',
+                    name,
+                    _KIND_PIECES[span.kind],
+                    b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
+                    b',"duration_ns":%d}\n' % (span.duration_ns or 0),
+                )
+            )
+            if len(line) <= fastline.LINE_BYTES_MAX:
+                return line
+    except (orjson.JSONEncodeError, UnicodeError):
+        pass
+    return _encoded(finished_fields(span))
+
+
+def started(span: Span) -> bytes:
+    """The `span_start` line, which is superseded by the span's own."""
+    fields = _common_fields(span)
+    fields[sc.KIND] = sc.KIND_SPAN_START
+    return _encoded(fields)
+
+
+def finished_fields(span: Span) -> dict[str, Any]:
+    """The line of a span that has ended, as `tracing.line.encode` takes it."""
+    fields = _common_fields(span)
+    fields[sc.DURATION_NS] = span.duration_ns or 0
+    _add_outcome(
+        fields,
+        status_code=span.status.status_code,
+        status_message=span.status.description,
+        events=span.events,
+        links=span.links,
+    )
+    if span.dropped:
+        marks = {f"dropped_{what}_count": number for what, number in span.dropped.items()}
+        fields[sc.ATTRIBUTES] = {**(fields[sc.ATTRIBUTES] or {}), **marks}
+    return fields
+
+
+def readable_fields(span: ReadableSpan, *, start: bool = False) -> dict[str, Any]:
+    """The line of a span that the SDK recorded; with `start`, its `span_start` line."""
+    context, scope = span.get_span_context(), span.instrumentation_scope
+    assert context is not None  # a recorded span has one
+    sampled = context.trace_flags.sampled
+    start_ns = span.start_time or 0
+    fields: dict[str, Any] = {
+        sc.TIMESTAMP: start_ns,
+        sc.LEVEL: "INFO",
+        sc.SERVICE: slot.service,
+        sc.TRACE_ID: format_trace_id(context.trace_id),
+        sc.SPAN_ID: format_span_id(context.span_id),
+        sc.KIND: sc.KIND_SPAN_START if start else sc.KIND_SPAN,
+        sc.LOGGER: scope.name if scope is not None else None,
+        sc.ATTRIBUTES: dict(span.attributes or {}) or None,
+        sc.TRACE_FLAGS: None if sampled else int(context.trace_flags),
+        sc.NAME: span.name,
+        sc.SPAN_KIND: _KIND_NAMES[span.kind],
+        sc.PARENT_SPAN_ID: format_span_id(span.parent.span_id) if span.parent is not None else None,
+    }
+    if not start:
+        fields[sc.DURATION_NS] = max(0, (span.end_time or start_ns) - start_ns)
+        _add_outcome(
+            fields,
+            status_code=span.status.status_code,
+            status_message=span.status.description,
+            events=[(event.timestamp, event.name, event.attributes or {}) for event in span.events],
+            links=span.links,
+        )
+    return fields
+
+
+def readable(span: ReadableSpan, *, start: bool = False) -> bytes:
+    """`readable_fields` as a line."""
+    return _encoded(readable_fields(span, start=start))
+
+
+def described(error: BaseException) -> str:
+    """What an exception does to a span's status message, as the SDK words it."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}: {plain(error)}"
+
+
+def _common_fields(span: Span) -> dict[str, Any]:
+    return {
+        sc.TIMESTAMP: span.start_time,
+        sc.LEVEL: "INFO",
+        sc.SERVICE: slot.service,
+        sc.TRACE_ID: span.trace_id,
+        sc.SPAN_ID: span.span_id,
+        sc.KIND: sc.KIND_SPAN,
+        sc.LOGGER: span.tracer.name or None,
+        sc.ATTRIBUTES: dict(span.attributes) or None,
+        sc.TRACE_FLAGS: None if span.sampled else span.flags,
+        sc.NAME: span.name,
+        sc.SPAN_KIND: _KIND_NAMES[span.kind],
+        sc.PARENT_SPAN_ID: span.parent_id,
+    }
+
+
+def _add_outcome(
+    fields: dict[str, Any],
+    *,
+    status_code: StatusCode,
+    status_message: str | None,
+    events: Sequence[tuple[int, str, Mapping[str, Any]]],
+    links: Sequence[Link],
+) -> None:
+    """Add what only a span that has ended has; a status nobody set is left out."""
+    if status_code is not StatusCode.UNSET:
+        fields[sc.STATUS] = {"code": status_code.name}
+        if status_message:
+            fields[sc.STATUS]["message"] = status_message
+        if status_code is StatusCode.ERROR:
+            fields[sc.LEVEL] = "ERROR"
+    if events:
+        fields[sc.EVENTS] = [
+            {"timestamp": format_timestamp(timestamp), "name": name, "attributes": dict(attributes)}
+            if attributes
+            else {"timestamp": format_timestamp(timestamp), "name": name}
+            for timestamp, name, attributes in events
+        ]
+    if links:
+        fields[sc.LINKS] = [
+            {
+                "trace_id": format_trace_id(link.context.trace_id),
+                "span_id": format_span_id(link.context.span_id),
+                **({"attributes": dict(link.attributes)} if link.attributes else {}),
+            }
+            for link in links
+        ]
+
+
+def _encoded(fields: dict[str, Any]) -> bytes:
+    redactor = slot.redactor
+    if redactor is None:
+        return encode(fields)
+    line = encode(fields)
+    if redactor.looks_innocent(line.decode()):
+        return line
+    for key in (sc.NAME, sc.ATTRIBUTES, sc.STATUS, sc.EVENTS, sc.LINKS):
+        if key in fields:
+            fields[key] = redactor.tree(fields[key])
+    return encode(fields)
