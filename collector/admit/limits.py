@@ -23,7 +23,6 @@ MENDS: Final = (
     "not_a_number",  # NaN and infinities stand there as text: JSON has no word for them
     "bad_text",  # lone surrogates became "?"
     "bad_id_dropped",  # a log's id that is none
-    "bad_level",  # a level nobody knows became INFO
     "negative_duration",  # a span that ended before it began has length 0
     "time_missing",  # a record without a time has that of its arrival
     "redacted",

@@ -34,8 +34,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the lines of a batch share, and all that the ledger has to know about them.
 
     A line's identity is `<origin>-<position>`. In a spool (`digest` is None) the position is the
-    logical byte offset of the line; in a request of a foreign sender it is the line's index. Without an
-    `origin` each line carries its `uid` key.
+    logical byte offset of the line; in a request of a foreign sender it is the line's index. Lines that
+    are `named` carry their identity themselves.
     """
 
     received_ns: int  # this collector's clock
@@ -47,11 +47,12 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     jumps: list[
         tuple[int, int]
     ] = []  # (index of a line, how much further on it is than the line before ends)
+    named: bool = False  # each line has the key `uid`
     check_uids: bool = False  # the sender may repeat itself: look each uid up before storing
     first_written_ns: int = 0  # when the sender wrote the first and the last line of the batch; 0: not known
     last_written_ns: int = 0
     # Facts about the whole batch; they travel with its last frame.
-    complete: bool = False  # this frame is the last one of its batch
+    complete: bool = False  # a foreign request is in the log with all it has
     parent: str | None = None  # spool id of the process that forked this one
     refused: dict[str, int] = {}  # lines by reason
     mended: dict[str, int] = {}
@@ -89,7 +90,7 @@ class WalFrame(msgspec.Struct, frozen=True):
     def uids(self) -> list[str] | None:
         """The identity of each line, in order; `None`: each line carries its own."""
         envelope = self.envelope
-        if envelope.origin is None:
+        if envelope.named or envelope.origin is None:
             return None
         position, prefix = envelope.first, envelope.origin + "-"
         if envelope.digest is not None and not envelope.jumps:
@@ -157,7 +158,7 @@ def cut(batch: WalBatch, *, frame_bytes_max: int) -> list[Cut]:
                     first=position,
                     end=envelope.end if last else after,
                     jumps=jumps,
-                    complete=last,
+                    complete=last and envelope.complete,
                 ),
                 data if last and not start else data[start:end],
                 count,
