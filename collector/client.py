@@ -324,7 +324,7 @@ def _error_of(status: int, body: bytes) -> CollectorError:
     try:
         problem = _object(body)
     except CollectorError:
-        return CollectorError(f"HTTP status {status}, not a collector's answer: {body[:80]!r}")
+        problem = {"detail": f"HTTP status {status}, not a collector's answer: {body[:80]!r}"}
     detail = str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")
     kind = str(problem.get("type", "")).rpartition(":")[2]
     match kind:
@@ -332,10 +332,12 @@ def _error_of(status: int, body: bytes) -> CollectorError:
             return NotFound(detail)
         case "invalid-query" | "invalid-parameter":
             return QueryError(detail, position=problem.get("position"))
-        case "overloaded" | "stopping" | "too-many-requests":
+        case "overloaded" | "stopping":
             return Overloaded(detail, retry_after_s=float(problem.get("retry_after_s", 1.0)))
         case "bad-request" | "too-large" | "unsupported-media-type":
             return Refused(str(problem.get("reason", kind)), detail, field=problem.get("field"))
+    if status in (429, 503):  # of a proxy between us
+        return Overloaded(detail, retry_after_s=1.0)
     return CollectorError(detail)
 
 

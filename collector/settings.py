@@ -96,7 +96,6 @@ class Settings(BaseSettings):
     trace_records_max: int = Field(
         default=120_000, ge=1, description="records of one trace that are read; more is said to be cut"
     )
-    page_records_max: int = Field(default=1_000, ge=1, le=10_000, description="longest page of a search")
 
     # ---- when ----
     commit_interval_s: float = Field(

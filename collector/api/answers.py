@@ -26,6 +26,7 @@ from collector.store.conditions import And, Condition, Equals
 from collector.store.contract import EVERYTHING, Store
 from collector.trace.build import build_trace
 
+PAGE_RECORDS_MAX: Final = 1_000  # longest page; whoever wants all of it exports
 WINDOW_DEFAULT: Final = "15m"  # what "root cause of now" looks at, when only the mode is given
 
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -36,7 +37,7 @@ class AnswerLimits:
     """How much one answer may hold."""
 
     trace_records_max: int = 120_000  # a chain of 100 000 spans is drawn in seconds; more helps nobody
-    page_records_max: int = 1_000
+    page_records_max: int = PAGE_RECORDS_MAX
 
 
 class HasStats(Protocol):

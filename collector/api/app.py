@@ -93,9 +93,13 @@ def application(backend: Backend) -> Starlette:
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        problem = problems.problem_of_status(error.status_code, _unrouted_detail(request, error))
+        headers = {**(error.headers or {})}
+        if "Allow" in headers:
+            headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+        detail = _unrouted_detail(request, error, headers.get("Allow", ""))
+        problem = problems.problem_of_status(error.status_code, detail)
         backend.counts.add("none", problem.status, 0.0)
-        return problem_response(problem, request, headers=error.headers)
+        return problem_response(problem, request, headers=headers)
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: unrouted})
     app.router.redirect_slashes = False  # a redirect would be an answer that no document promises
@@ -204,11 +208,10 @@ def _pattern(path: str) -> str:
     return path.replace("{service}", "{service:path}")
 
 
-def _unrouted_detail(request: Request, error: HTTPException) -> str:
+def _unrouted_detail(request: Request, error: HTTPException, allowed: str) -> str:
     if error.status_code == 404:
         return f"{request.url.path[:200]}: no such path; /api/v1/openapi.json lists what there is"
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "GET")
         return f"{request.method} is not known here; {allowed} is"
     return str(error.detail)
 

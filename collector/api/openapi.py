@@ -163,7 +163,6 @@ def _delivery(delivery: Delivery) -> JsonObject:
                     "bad-request",
                     "too-large",
                     "unsupported-media-type",
-                    "too-many-requests",
                 )
             ),
         },

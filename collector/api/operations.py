@@ -10,7 +10,7 @@ import msgspec
 
 from collector.api import exports, shapes
 from collector.api.access import Right
-from collector.api.answers import Answers
+from collector.api.answers import PAGE_RECORDS_MAX, Answers
 from collector.api.parameters import Parameter
 from collector.api.shapes import JsonObject
 
@@ -109,7 +109,7 @@ def _limit(default: int) -> Parameter:
         kind="integer",
         description="how many, newest first",
         minimum=1,
-        maximum=1_000,
+        maximum=PAGE_RECORDS_MAX,
         default=default,
         example=default,
     )

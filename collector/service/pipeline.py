@@ -126,6 +126,4 @@ def wal_limits(settings: Settings) -> WalLimits:
 
 def answer_limits(settings: Settings) -> AnswerLimits:
     """The bounds of answers that the settings name."""
-    return AnswerLimits(
-        trace_records_max=settings.trace_records_max, page_records_max=settings.page_records_max
-    )
+    return AnswerLimits(trace_records_max=settings.trace_records_max)

@@ -1,0 +1,194 @@
+"""Answers: what a question means, and what is said when it means nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from collector.api.answers import AnswerLimits, Answers, checked_trace_id
+from collector.errors import NotFound, QueryError
+from collector.model import Record, Status
+from collector.store.memory import MemoryStore
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+OTHER = "0af7651916cd43dd8448eb211c80319c"
+NOW_NS = 1_795_498_331_000_000_000
+S = 1_000_000_000
+
+
+def log(number: int, at_ns: int, **fields: Any) -> Record:
+    """A log record at a time before now."""
+    given = {"level": "INFO", "severity_number": 9, "service": "orders", **fields}
+    return Record(uid=f"log-{number}", timestamp_ns=NOW_NS - at_ns, message=f"message {number}", **given)
+
+
+def span(name: str, span_id: str, parent: str | None, at_ns: int, **fields: Any) -> Record:
+    """A span of `TRACE` that took a second, unless the fields say otherwise."""
+    given = {"level": "INFO", "severity_number": 9, "service": "orders", "trace_id": TRACE, **fields}
+    return Record(
+        uid=f"span-{span_id}",
+        kind="span",
+        timestamp_ns=NOW_NS - at_ns,
+        name=name,
+        span_id=span_id,
+        parent_span_id=parent,
+        **{"duration_ns": S, **given},
+    )
+
+
+RECORDS = [
+    span("GET /", "a" * 16, None, 60 * S, service="gateway", duration_ns=3 * S),
+    span("POST /orders", "b" * 16, "a" * 16, 59 * S, status=Status(code="ERROR")),
+    log(1, 58 * S, trace_id=TRACE, span_id="b" * 16, level="ERROR", severity_number=17),
+    log(2, 7200 * S),
+    span("GET /", "c" * 16, None, 30 * S, trace_id=OTHER, service="gateway"),
+]
+
+
+@pytest.fixture
+def answers() -> Answers:
+    """Over a few records, a minute old."""
+    store = MemoryStore()
+    store.append(RECORDS)
+    store.refresh()
+    return Answers(store, clock_ns=lambda: NOW_NS)
+
+
+def uids(answer: dict[str, Any]) -> list[str]:
+    """Identities of the records, in their order."""
+    return [record["uid"] for record in answer["records"]]
+
+
+def test_a_trace_is_its_spans_parents_first_with_their_logs(answers: Answers) -> None:
+    """Depth and order are the tree; times are relative to the trace's start."""
+    trace = answers.trace(TRACE)
+    assert [(n["name"], n["depth"], n["service"], n["offset_ns"]) for n in trace["nodes"]] == [
+        ("GET /", 0, "gateway", 0),
+        ("POST /orders", 1, "orders", S),
+    ]
+    assert [(log["uid"], log["offset_ns"]) for log in trace["nodes"][1]["logs"]] == [("log-1", 2 * S)]
+    assert (trace["service"], trace["name"], trace["error"], trace["duration_ns"]) == (
+        "gateway",
+        "GET /",
+        True,
+        3 * S,
+    )
+    assert (trace["records"], trace["spans"], trace["logs"], trace["completeness"]) == (3, 2, 1, "unknown")
+
+
+@pytest.mark.parametrize("written", [TRACE.upper(), f" {TRACE} ", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736"])
+def test_a_trace_id_may_be_written_as_a_uuid(answers: Answers, written: str) -> None:
+    """As other tools show them."""
+    assert answers.trace(written)["trace_id"] == TRACE
+
+
+@pytest.mark.parametrize("written", ["", "xyz", TRACE[:-1], TRACE + "0", "g" * 32, "4bf92f3577b34da6\n"])
+def test_what_is_no_trace_id_is_said(written: str) -> None:
+    """Before anything is searched."""
+    with pytest.raises(QueryError, match="32 hexadecimal digits"):
+        checked_trace_id(written)
+
+
+@pytest.mark.parametrize("ask", ["trace", "root_cause", "export_trace"])
+def test_an_unknown_trace_is_not_found(answers: Answers, ask: str) -> None:
+    """Never an empty chain or a verdict about nothing."""
+    with pytest.raises(NotFound, match="nothing is stored"):
+        getattr(answers, ask)("f" * 32)
+
+
+def test_a_cut_trace_says_so(answers: Answers) -> None:
+    """A limit keeps the earliest records and marks the answer."""
+    small = Answers(answers._store, limits=AnswerLimits(trace_records_max=2))
+    assert (small.trace(TRACE)["truncated"], small.trace(TRACE)["records"]) == (True, 2)
+    assert answers.trace(TRACE)["truncated"] is False
+
+
+def test_logs_are_filtered_and_paged(answers: Answers) -> None:
+    """Newest first; the pages together are the whole, nothing twice."""
+    everything = answers.logs()
+    assert uids(everything) == [f"span-{'c' * 16}", "log-1", f"span-{'b' * 16}", f"span-{'a' * 16}", "log-2"]
+    assert everything["cursor"] is None
+    paged: list[str] = []
+    cursor = None
+    for _ in range(3):
+        page = answers.logs(limit=2, cursor=cursor)
+        paged += uids(page)
+        cursor = page["cursor"]
+    assert (paged, cursor) == (uids(everything), None)
+    assert uids(answers.logs(service="gateway", limit=1, total=True)) == [f"span-{'c' * 16}"]
+    assert answers.logs(service="gateway", limit=1, total=True)["total"] == 2
+    assert uids(answers.logs(level="ERROR")) == ["log-1"]
+    assert uids(answers.logs(trace_id=TRACE.upper(), q="message")) == ["log-1"]
+    assert uids(answers.logs(start="2h", end="1h")) == ["log-2"]
+    assert uids(answers.logs(start=NOW_NS - 58 * S, end=NOW_NS - 30 * S)) == ["log-1"]
+
+
+def test_traces_are_filtered(answers: Answers) -> None:
+    """By the whole trace's duration and error, by a record's service and operation."""
+
+    def found(**given: Any) -> list[str]:
+        return [trace["trace_id"] for trace in answers.traces(**given)["traces"]]
+
+    assert found() == [OTHER, TRACE]
+    assert found(error=True) == [TRACE]
+    assert found(error=False) == [OTHER]
+    assert found(operation="POST /orders") == [TRACE]
+    assert found(service="orders", operation="GET /") == []
+    assert found(min_duration="2s") == [TRACE]
+    assert found(min_duration=4 * S) == []
+    assert found(limit=1) == [OTHER]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1_001])
+def test_a_limit_out_of_range_is_said(answers: Answers, limit: int) -> None:
+    """Rather than silently made to fit."""
+    for ask in (answers.logs, answers.traces):
+        with pytest.raises(QueryError, match=r"must be in 1\.\.1000"):
+            ask(limit=limit)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"trace_id": TRACE, "start": "15m"}, {"end": "1h", "start": "30m"}, {"trace_id": "nonsense"}],
+)
+def test_a_root_cause_is_of_a_trace_or_of_a_time_range(answers: Answers, given: dict[str, Any]) -> None:
+    """Neither, both, or an empty range is a mistake."""
+    with pytest.raises(QueryError):
+        answers.root_cause(**given)
+
+
+def test_services_operations_and_topology(answers: Answers) -> None:
+    """Who there is, what they do, and who calls whom."""
+    services = {service["service"]: service for service in answers.services()["services"]}
+    assert (services["orders"]["spans"], services["orders"]["logs"], services["orders"]["errors"]) == (
+        1,
+        2,
+        2,
+    )
+    assert [o["name"] for o in answers.operations("gateway")["operations"]] == ["GET /"]
+    assert answers.operations("nobody") == {"service": "nobody", "operations": []}
+    assert answers.topology() == {
+        "services": ["gateway", "orders"],
+        "edges": [{"caller": "gateway", "callee": "orders", "calls": 1, "errors": 1}],
+    }
+
+
+def test_stats_count_logs_and_spans(answers: Answers) -> None:
+    """`records` is both; what does not run is null."""
+    stats = answers.stats()
+    assert (stats["records"], stats["logs"], stats["spans"], stats["intake"]) == (5, 2, 3, None)
+    assert stats["oldest"] == "2026-11-24T03:32:11.000000000Z"
+
+
+def test_an_export_is_everything_page_by_page(answers: Answers) -> None:
+    """The pieces together are all that matches; a limit is kept over the pages' border."""
+    assert b"".join(answers.export()).count(b"\n") == 5
+    assert b"".join(answers.export(limit=3)).count(b"\n") == 3
+    small = Answers(answers._store, limits=AnswerLimits(page_records_max=2))
+    assert b"".join(small.export()) == b"".join(answers.export())
+    assert [piece.count(b"\n") for piece in small.export(limit=3)] == [2, 1]
+    assert b"".join(small.export("csv")).count(b"\r\n") == 6
+    assert b"".join(small.export("csv", q="message", level="FATAL")).count(b"\r\n") == 1
+    with pytest.raises(QueryError, match="ndjson, csv, otlp-json are known"):
+        answers.export("xml")

@@ -1,0 +1,83 @@
+"""The OpenAPI document: right as a document, and true of the answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from collector.api.openapi import document
+from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, STREAMS
+from collector.api.problems import KINDS, TYPE_PREFIX, Problem
+
+DOCUMENT: dict[str, Any] = document("1.2.3")
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """The schema of a component, able to stand alone, with nothing but what it names."""
+    text = json.dumps(DOCUMENT["components"]["schemas"]).replace("#/components/schemas/", "#/$defs/")
+    schemas = json.loads(text)
+    for title, schema in schemas.items():
+        schema["additionalProperties"] = title == "Problem"  # whose further members RFC 9457 invites
+    return {"$defs": schemas, "$ref": f"#/$defs/{name}"}
+
+
+def test_every_operation_is_in_the_document() -> None:
+    """Once, under its own name."""
+    names = [
+        operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()
+    ]
+    assert sorted(names) == sorted(item.name for item in (*QUESTIONS, *STREAMS, *DELIVERIES, *PAGES))
+
+
+def test_the_document_is_openapi() -> None:
+    """Every reference leads somewhere, every path parameter is declared, every example is of its schema."""
+    text = json.dumps(DOCUMENT)
+    for name in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
+        assert name in DOCUMENT["components"]["schemas"]
+    for path, methods in DOCUMENT["paths"].items():
+        for operation in methods.values():
+            placed = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+            assert placed == {part.split("}")[0] for part in path.split("{")[1:]}
+            for parameter in operation.get("parameters", []):
+                jsonschema_rs.meta.validate(parameter["schema"])
+                if "example" in parameter:
+                    jsonschema_rs.validate(parameter["schema"], parameter["example"])
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_the_examples_are_what_is_answered(question: Any) -> None:
+    """They were made by the code that answers, and fit the schemas without a key too many."""
+    path = Path(__file__).with_name("example_answers.py")
+    spec = importlib.util.spec_from_file_location("example_answers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    response = DOCUMENT["paths"][question.path]["get"]["responses"]["200"]
+    example = response["content"]["application/json"]["example"]
+    assert example == made.example_answers()[question.name]
+    jsonschema_rs.validate(schema_of(question.answer.__name__), example)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_problem_fits_its_schema(kind: str) -> None:
+    """With further members allowed, as RFC 9457 has it."""
+    problem = json.loads(Problem(kind=kind, detail="d", extensions={"field": "x"}).body("/p"))
+    jsonschema_rs.validate(schema_of("Problem"), problem)
+    assert problem["type"] == TYPE_PREFIX + kind
+    assert problem["status"] == KINDS[kind][0]
+
+
+def test_the_schemas_bite() -> None:
+    """An answer with a key too few or too many does not pass."""
+    schema = schema_of("StatsObject")
+    stats = DOCUMENT["paths"]["/api/v1/stats"]["get"]["responses"]["200"]["content"]["application/json"]
+    jsonschema_rs.validate(schema, stats["example"])
+    for wrong in ({**stats["example"], "extra": 1}, {"records": 1}):
+        with pytest.raises(jsonschema_rs.ValidationError):
+            jsonschema_rs.validate(schema, wrong)
