@@ -24,14 +24,13 @@ from tracing import semconv as sc
 from tracing.spool.directory import OwnDirectory
 from tracing.spool.format import SegmentHeader, close_line, loss_line, new_spool_id, service_directory
 from tracing.spool.limits import SpoolLimits
-from tracing.spool.losses import KEEP_ALL, Losses, severity_floor
+from tracing.spool.losses import KEEP_ALL, KEEP_NONE, Losses, severity_floor
 from tracing.spool.memory import MemoryTail
 
 # How many bytes go the short way before the long way looks at bounds, disk and directory again:
 # 200 records, so that its 10 µs are 50 ns for each.
 STEP_BYTES: Final = 65_536
 ALWAYS: Final = -1
-LATER_THAN_ANY_S: Final = float("inf")
 
 
 class DescriptorLost(Exception):
@@ -177,22 +176,23 @@ class Incarnation:
         if severity_number < self.severity_min:
             reason = "over_bound" if self.is_on_disk else "memory_full"
             self.losses.note(reason, 1, self.position, self.position)
-            self._write_losses(time.monotonic())
+            self._write_losses()
         else:
             self._append(line)
 
     def _close(self, ended: str) -> None:
         self._look_again()
-        self._write_losses(LATER_THAN_ANY_S)
+        self._write_losses(all_of_them=True)
         self.ended = ended
         self._append(
             close_line(self.service, time.time_ns(), count=self.lines, end_offset=self.position, ended=ended)
         )
+        if not self.is_on_disk:
+            self._look_again()  # the last chance of what is in memory: a new segment may have room
 
     def _look_again(self) -> None:
         """Look at the disk, the directory and the bounds, and act on what is found."""
-        now_s = time.monotonic()
-        self._look_at_s = now_s + self._limits.recheck_interval_s
+        self._look_at_s = time.monotonic() + self._limits.recheck_interval_s
         try:
             if self.directory is None or self.directory.fd < 0:
                 self._to_disk()
@@ -201,7 +201,7 @@ class Incarnation:
         except OSError:
             pass  # as before: in memory, or in a segment that grows beyond its size
         self._settle_bounds()
-        self._write_losses(now_s)
+        self._write_losses()
         self._step_at = self.position + self._step_bytes
 
     def _look_after(self, directory: OwnDirectory) -> None:
@@ -269,8 +269,11 @@ class Incarnation:
         else:
             self.severity_min = severity_floor(self.memory.bytes, self._limits.memory_bytes_max)
 
-    def _write_losses(self, now_s: float) -> None:
-        for loss in self.losses.take_due(now_s):
+    def _write_losses(self, *, all_of_them: bool = False) -> None:
+        now_s = time.monotonic()
+        is_full = self.severity_min == KEEP_NONE
+        losses = self.losses.take_all(now_s) if all_of_them else self.losses.take_due(now_s, is_full=is_full)
+        for loss in losses:
             self._append(
                 loss_line(
                     self.service,

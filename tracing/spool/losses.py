@@ -14,6 +14,9 @@ KEEP_INFO: Final = 9
 KEEP_WARN: Final = 13
 KEEP_NONE: Final = 25
 
+# How often a loss line may be added to a spool that is over its bound: 200 KB a day, whatever is logged.
+INTERVAL_WHEN_FULL_S: Final = 60.0
+
 
 def severity_floor(used_bytes: int, bytes_max: int) -> int:
     """Return the severity number below which lines are shed: DEBUG first, then INFO, then all."""
@@ -37,13 +40,13 @@ class Loss:
 class Losses:
     """Counts by reason, and what of them no loss line has said yet. Not thread-safe."""
 
-    __slots__ = ("_due_at_s", "_interval_s", "_pending", "totals")
+    __slots__ = ("_interval_s", "_pending", "_written_at_s", "totals")
 
     def __init__(self, interval_s: float) -> None:
         self.totals: dict[str, int] = dict.fromkeys(LOSS_REASONS, 0)
         self._pending: dict[str, Loss] = {}
         self._interval_s = interval_s
-        self._due_at_s = 0.0
+        self._written_at_s = float("-inf")
 
     def note(self, reason: str, count: int, begin: int, end: int) -> None:
         """Count a loss; losses of one reason that are not written down yet become one."""
@@ -56,11 +59,21 @@ class Losses:
             pending.begin = min(pending.begin, begin)
             pending.end = max(pending.end, end)
 
-    def take_due(self, now_s: float) -> list[Loss]:
-        """Hand over what is to be written down now; each loss is handed over once."""
-        if not self._pending or now_s < self._due_at_s:
+    def take_due(self, now_s: float, *, is_full: bool = False) -> list[Loss]:
+        """Hand over what is to be written down now; each loss is handed over once.
+
+        Args:
+            now_s: of a monotonic clock.
+            is_full: loss lines are all that is still written, so they come less often.
+        """
+        interval_s = max(self._interval_s, INTERVAL_WHEN_FULL_S) if is_full else self._interval_s
+        if not self._pending or now_s < self._written_at_s + interval_s:
             return []
-        self._due_at_s = now_s + self._interval_s
+        return self.take_all(now_s)
+
+    def take_all(self, now_s: float) -> list[Loss]:
+        """Hand over everything that no loss line has said yet."""
+        self._written_at_s = now_s
         due, self._pending = list(self._pending.values()), {}
         return due
 
