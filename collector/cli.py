@@ -58,6 +58,25 @@ End = Annotated[str | None, typer.Option(help="Until then, not included.")]
 
 # ---------------------------------------------------------------- running things
 
+# `run` and `agent` are the library's and work without the collector; here they are for the list of commands.
+_PASS_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASS_ON, short_help="Trace a Python program without touching its code.")
+def run(context: typer.Context) -> None:
+    """Trace a Python program without touching its code: `backtrail run -- python app.py`."""
+    from tracing import launch
+
+    raise typer.Exit(launch.run(context.args))
+
+
+@app.command(context_settings=_PASS_ON)
+def agent(context: typer.Context) -> None:
+    """Ship what the programs of this machine have logged."""
+    from tracing import agent as shipping_agent
+
+    raise typer.Exit(shipping_agent.main(context.args))
+
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
@@ -89,14 +108,38 @@ def check_config(
     raise typer.Exit(NOTHING if loaded.warnings else OK)
 
 
-@app.command()
+@app.command(short_help="Look at disk, clock, port, versions and permissions here.")
+def check(url: Url = None) -> None:
+    """Look at what on this machine would keep the collector or a traced program from working.
+
+    Exit status: 0 when all is well, 1 when something is not.
+    """
+    from collector.cli_check import check_lines, check_machine
+    from collector.settings import load
+    from tracing.settings import Settings
+
+    program = Settings.from_env(os.environ)
+    findings = check_machine(
+        load().settings,
+        url=url or os.environ.get("BACKTRAIL_URL") or program.collector_url,
+        spool_dir=program.spool_dir,
+    )
+    screen = _screen()
+    screen.show(check_lines(findings, width=screen.width))
+    raise typer.Exit(OK if all(finding.state == "good" for finding in findings) else NOTHING)
+
+
+@app.command(short_help="Break a small shop of real processes and see the cause named.")
 def demo(
     fault: Annotated[str, typer.Option(help="What to break.")] = "exception",
     keep: Annotated[bool, typer.Option("--keep", help="Stay up for exploring, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     seed: Annotated[int, typer.Option(help="Of the customers' orders.")] = 1,
 ) -> None:
-    """Run a small shop of real processes, break it, and see the cause named."""
+    """Run a small shop of real processes, break it, and see the cause named.
+
+    Exit status: 0 when the verdict names the service and place that were broken, 1 when it does not.
+    """
     from collector.cli_demo import show_demo
 
     raise typer.Exit(show_demo(fault, keep=keep, as_json=as_json, seed=seed))
@@ -139,7 +182,10 @@ def search(
 
 @app.command()
 def trace(
-    trace_id: Annotated[str, typer.Argument(help="32 hex digits, from a log line or an X-Trace-ID header.")],
+    trace_id: Annotated[
+        str,
+        typer.Argument(metavar="TRACE_ID", help="32 hex digits, from a log line or an X-Trace-ID header."),
+    ],
     full: Annotated[bool, typer.Option("--full", help="Whole stack traces, attributes, ids.")] = False,
     url: Url = None,
     data_dir: DataDir = None,
@@ -153,9 +199,11 @@ def trace(
         _give(answer, lambda given, width: chain_lines(given, width=width, full=full), as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Name the root cause of a trace or a time range, with proof.")
 def why(
-    trace_id: Annotated[str | None, typer.Argument(help="A trace; or name a time range.")] = None,
+    trace_id: Annotated[
+        str | None, typer.Argument(metavar="[TRACE_ID]", help="A trace; or name a time range.")
+    ] = None,
     start: Start = None,
     end: End = None,
     explain: Annotated[bool, typer.Option("--explain", help="Every cause and all of its evidence.")] = False,
@@ -163,7 +211,10 @@ def why(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Name the root cause of a trace, or of what went wrong in a time range, with proof."""
+    """Name the root cause of a trace, or of what went wrong in a time range, with proof.
+
+    Exit status: 0 when a cause is named, 1 when nothing abnormal was found or data is lacking.
+    """
     from collector.cli_verdict import verdict_lines
 
     with _asking(url, data_dir) as (place, answers):
@@ -201,14 +252,17 @@ def stats(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) ->
 # ---------------------------------------------------------------- files
 
 
-@app.command("import")
+@app.command("import", short_help="Import record lines or recorded faults, once.")
 def import_files(
     files: Annotated[list[str], typer.Argument(help="NDJSON, plain, gzip or zstd; `-` is standard input.")],
     url: Url = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import record lines or recorded faults; importing twice changes nothing."""
+    """Import record lines or recorded faults; importing twice changes nothing.
+
+    Exit status: 0 when every line was taken in, 1 when some could not be: they are counted by reason.
+    """
     from collector.cli_import import import_and_report
 
     with _place(url, data_dir) as place:
@@ -250,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
         # The reader has seen enough (`| head`); without this, Python complains while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except CollectorError as error:
+    except (CollectorError, OSError) as error:
         _complain(f"{error}")
         return _status_of(error)
     return OK

@@ -42,7 +42,7 @@ async def _lifespan(app: starlette.applications.Starlette) -> AsyncIterator[None
 
 def main() -> None:
     """Serve until told to stop."""
-    tracing.configure(service="gateway")
+    tracing.configure(service="gateway", level="INFO")
     tracing.instrument()
     app = starlette.applications.Starlette(
         routes=[Route("/orders", place_order, methods=["POST"])], lifespan=_lifespan

@@ -32,7 +32,7 @@ def reserve(order: dict[str, Any], _context: grpc.ServicerContext) -> dict[str, 
     return {"shelf": shelf, "unit_cents": row["unit_cents"]}
 
 
-@tracing.traced(name="find stock")
+@tracing.traced("find stock")
 def find_stock(sku: str, order_id: str) -> dict[str, Any]:
     """The row of an article."""
     row = dict(STOCK[sku])
@@ -50,7 +50,7 @@ def shelf_label(row: dict[str, Any]) -> str:
     return f"{row['aisle']}-{row['shelf']:02d}"
 
 
-@tracing.traced(name="hold items")
+@tracing.traced("hold items")
 def hold(order: dict[str, Any]) -> None:
     """Keep the goods for this order."""
     _query(0.003)
@@ -64,7 +64,7 @@ def _query(typical_s: float) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    tracing.configure(service="inventory")
+    tracing.configure(service="inventory", level="INFO")
     tracing.instrument()
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
     method = grpc.unary_unary_rpc_method_handler(

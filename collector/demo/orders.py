@@ -38,7 +38,7 @@ def create_order() -> tuple[dict[str, Any], int]:
     return {"order_id": order["order_id"], "total_cents": total_cents, "shelf": reservation["shelf"]}, 201
 
 
-@tracing.traced(name="check credit")
+@tracing.traced("check credit")
 def check_credit(order: dict[str, Any]) -> None:
     """Ask whether the customer may buy on account."""
     _query(0.004)
@@ -56,7 +56,7 @@ def reserve_stock(order: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-@tracing.traced(name="price order")
+@tracing.traced("price order")
 def total(order: dict[str, Any], reservation: dict[str, Any]) -> int:
     """What the customer pays, in cents."""
     _query(0.002)
@@ -79,7 +79,7 @@ def _query(typical_s: float) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    tracing.configure(service="orders")
+    tracing.configure(service="orders", level="INFO")
     tracing.instrument()
     app = flask.Flask("orders")
     app.add_url_rule("/orders", view_func=create_order, methods=["POST"])

@@ -27,7 +27,7 @@ def charge(order_id: str, total_cents: int) -> str:
     return write_receipt(order_id, code)
 
 
-@tracing.traced(name="authorise card")
+@tracing.traced("authorise card")
 def authorise(order_id: str, total_cents: int) -> str:
     """Ask the bank, which answers with a code."""
     logger.info("%s: asking the bank for %d cents", order_id, total_cents)
@@ -39,7 +39,7 @@ def authorise(order_id: str, total_cents: int) -> str:
     return code
 
 
-@tracing.traced(name="write receipt")
+@tracing.traced("write receipt")
 def write_receipt(order_id: str, code: str) -> str:
     """Keep the proof of the payment."""
     time.sleep(random.uniform(0.002, 0.004))
@@ -50,7 +50,7 @@ def write_receipt(order_id: str, code: str) -> str:
 
 def main() -> None:
     """Work until told to stop."""
-    tracing.configure(service="payments")
+    tracing.configure(service="payments", level="INFO")
     tracing.instrument()
     app = queue_app()
     app.task(charge, name="payments.charge")
