@@ -119,9 +119,13 @@ class Indexer:
 
     def _step(self) -> bool:
         """Carry one batch over, or wait for one; return whether there was one."""
+        last_seq = self._wal.last_seq
         frames = self._wal.read(self._appended_seq, self._limits.batch_records_max)
         if frames:
             self._append(frames)
+        elif last_seq > self._appended_seq:
+            with self._changed:  # damaged since it was written; the log has counted it
+                self._appended_seq = last_seq
         if self._commit_in_s() <= 0:
             self._commit(save=time.monotonic() - self._saved_s > self._limits.save_interval_s)
         elif not frames and not self._stopping.is_set():

@@ -100,7 +100,7 @@ class Ledger:
             if envelope.digest is not None and envelope.origin is not None:
                 self._note_request(frame, envelope.digest, envelope.origin)
             elif envelope.origin is not None:
-                self._spool(envelope.origin, make=True).apply(envelope, frame.count)
+                self._spool(envelope.origin).apply(envelope, frame.count)
                 self._changed_spools.add(envelope.origin)
             self._counters["lines"] += frame.count
             for name, counts in (("refused", envelope.refused), ("mended", envelope.mended)):
@@ -123,13 +123,15 @@ class Ledger:
         state.complete = state.complete or envelope.complete
         self._changed_requests.add(digest)
 
-    def _spool(self, spool_id: str, *, make: bool = False) -> SpoolState:
+    def _spool(self, spool_id: str) -> SpoolState:
+        """The state of a spool, a blank one if it is not known; in memory from now on.
+
+        So `apply`, which must not fail, finds what `wanted` has looked up before.
+        """
         state = self._spools.get(spool_id)
         if state is None:
             stored = self._file.spool(spool_id)
             state = SpoolState(spool_id=spool_id) if stored is None else _spool_decoder.decode(stored)
-            if stored is None and not make:
-                return state
             self._spools[spool_id] = state
             self._drop_unchanged()
         else:
@@ -216,7 +218,7 @@ class Ledger:
         with self._lock:
             for spool_id in spool_ids:
                 state = None if spool_id is None else self._spool(spool_id)
-                if state is None or not state.first_received_ns:
+                if state is None or not state.is_known:
                     foreign = True
                     continue
                 gaps += _gaps(state, start_ns, end_ns)
@@ -233,7 +235,8 @@ class Ledger:
         with self._lock:
             saved = (_spool_decoder.decode(state) for state in self._file.spools(limit))
             states = {state.spool_id: state for state in saved} | dict(self._spools)
-            newest = sorted(states.values(), key=lambda state: state.last_received_ns, reverse=True)
+            known = (state for state in states.values() if state.is_known)
+            newest = sorted(known, key=lambda state: state.last_received_ns, reverse=True)
             return [_view(state) for state in newest[:limit]]
 
     def stats(self) -> dict[str, int]:

@@ -53,6 +53,11 @@ class SpoolState(msgspec.Struct, kw_only=True, omit_defaults=True):
     first_received_ns: int = 0
     last_received_ns: int = 0
 
+    @property
+    def is_known(self) -> bool:
+        """Whether anything of the spool ever arrived."""
+        return self.first_received_ns > 0
+
     def wanted(self, start: int, end: int) -> list[tuple[int, int]]:
         """Which parts of an offered stretch are not here yet."""
         parts = [
@@ -60,13 +65,13 @@ class SpoolState(msgspec.Struct, kw_only=True, omit_defaults=True):
             for hole in self.missing
             if hole.start < end and hole.end > start
         ]
-        if end > self.mark or not self.first_received_ns:
-            parts.append((max(start, self.mark) if self.first_received_ns else start, end))
+        if end > self.mark:
+            parts.append((max(start, self.mark), end))
         return parts
 
     def acknowledged(self, offset: int) -> int:
         """The first offset from here on that is not yet durable."""
-        if not self.first_received_ns:
+        if not self.is_known:
             return offset
         for hole in self.missing:
             if hole.start <= offset < hole.end:
@@ -77,7 +82,7 @@ class SpoolState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     def apply(self, envelope: Envelope, lines: int) -> None:
         """Take note of a durable frame."""
-        if not self.first_received_ns:
+        if not self.is_known:
             self._introduce(envelope)
         if envelope.first > self.mark:
             self._note_missing(

@@ -74,7 +74,8 @@ class Wal:
         self._counts = dict.fromkeys(COUNTERS, 0)
         self._counted: set[tuple[str, int, int]] = set()  # damage that is in `_counts` already
         self._cursor = (0, 0, 0)  # (seq read up to, the segment's first seq, offset in it)
-        self._last_seq = max(seq_after, self._highest_seq())
+        self._last_seq, highest_seq = self._last_seqs()
+        self._next_seq = max(seq_after, highest_seq) + 1
 
     @classmethod
     def open(
@@ -102,7 +103,7 @@ class Wal:
 
     @property
     def last_seq(self) -> int:
-        """The highest number given out and durable; 0: none yet."""
+        """The highest number that can be read; 0: the log is empty."""
         return self._last_seq
 
     def append(self, *batches: WalBatch) -> int:
@@ -237,7 +238,7 @@ class Wal:
         buffers: list[bytes] = []
         placed: list[WalFrame] = []
         last_seqs: list[int] = []
-        next_seq = self._last_seq + 1
+        next_seq = self._next_seq
         for item in taken:
             for part in item.cuts:
                 buffers += part.at(next_seq)
@@ -248,7 +249,7 @@ class Wal:
         writer.append(buffers)
         self._in_doubt = False
         with self._state_lock:
-            self._last_seq = next_seq - 1
+            self._next_seq, self._last_seq = next_seq, next_seq - 1
             self._counts["appends"] += len(taken)
             self._counts["syncs"] += 1
             self._grown.notify_all()
@@ -283,7 +284,7 @@ class Wal:
         if self._writer is not None and self._writer.segment.size >= self._limits.segment_bytes_max:
             self._drop_writer()
         if self._writer is None:
-            self._writer = SegmentWriter(self._directory, self._last_seq + 1)
+            self._writer = SegmentWriter(self._directory, self._next_seq)
             with self._state_lock:
                 if self._segments and not self._segments[-1].size:
                     self._segments.pop()  # the same empty file, taken up again
@@ -341,17 +342,19 @@ class Wal:
                 self._counted.add(key)
                 self._counts[name] += by
 
-    def _highest_seq(self) -> int:
-        """A number that no frame of the newest segment is above, whatever state the file is in."""
-        if not self._segments:
-            return 0
-        segment = self._segments[-1]
-        last_seq, offset = segment.first_seq - 1, 0
-        try:
-            for frame, end in self._frames_of(segment, 0):
-                last_seq, offset = frame.last_seq, end
-        except OSError:
-            self._counts["read_errors"] += 1
-        # Each number takes more than one byte, so this passes every number that an unreadable tail
-        # may have held.
-        return last_seq + segment.size - offset
+    def _last_seqs(self) -> tuple[int, int]:
+        """The highest number that can be read, and one that no number ever given out is above."""
+        for segment in reversed(self._segments):
+            last_seq, offset = segment.first_seq - 1, 0
+            try:
+                for frame, end in self._frames_of(segment, 0):
+                    last_seq, offset = frame.last_seq, end
+            except OSError:
+                self._counts["read_errors"] += 1
+            if segment is self._segments[-1]:
+                # Each number takes more than one byte, so this passes every number that an unreadable
+                # tail may have held.
+                highest_seq = last_seq + segment.size - offset
+            if offset:
+                return last_seq, highest_seq
+        return 0, highest_seq if self._segments else 0
