@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -110,6 +110,7 @@ class TemplateMiner:
         self._leaves: dict[tuple[object, ...], list[_Cluster]] = {}
         self._children: dict[tuple[object, ...], set[str]] = {}
         self._clusters: list[_Cluster] = []
+        self._known_ids: set[str] = set()
         self._successors: dict[str, str] = {}
         self._by_masked: dict[tuple[str, str], _Cluster] = {}  # a short cut: most messages come again
 
@@ -128,6 +129,21 @@ class TemplateMiner:
         cluster.count += count
         return cluster.template
 
+    def add_all(self, messages: Iterable[tuple[str, str]]) -> list[Template]:
+        """Learn many at once, each a message and its group; return their templates as they end up."""
+        before = [self.add(message, group=group) for message, group in messages]
+        now = {cluster.template.template_id: cluster.template for cluster in self._clusters}
+        return [now.get(self.current_id(template.template_id), template) for template in before]
+
+    def take_in(self, other: TemplateMiner) -> dict[str, str]:
+        """Learn what another has learned; return under which identity each of its templates is now known."""
+        counted = list(other.templates())
+        before = [self.add(theirs.text, group=theirs.group, count=count) for theirs, count in counted]
+        return {
+            theirs.template_id: self.current_id(mine.template_id)
+            for (theirs, _), mine in zip(counted, before, strict=True)
+        }
+
     def find(self, message: str, *, group: str = "") -> Template | None:
         """The template of a message among those that are known; learns nothing."""
         masked = self._masked(message)
@@ -137,6 +153,10 @@ class TemplateMiner:
             leaf = self._leaf(group, frame, words, grow=False)
             cluster = self._nearest(self._leaves.get(leaf, ()), words)
         return cluster.template if cluster else None
+
+    def has(self, identity: str) -> bool:
+        """Whether a template with this identity is known, as it is now."""
+        return identity in self._known_ids
 
     def current_id(self, identity: str) -> str:
         """Where an identity has gone since: the template that took it in, or itself."""
@@ -243,6 +263,8 @@ class TemplateMiner:
         before = cluster.template
         text = _text(cluster.frame, merged)
         after = Template(template_id=template_id(before.group, text), text=text, group=before.group)
+        self._known_ids.discard(before.template_id)
+        self._known_ids.add(after.template_id)
         self._successors[before.template_id] = after.template_id
         self._successors.pop(after.template_id, None)
         cluster.words, cluster.template = merged, after
@@ -252,6 +274,7 @@ class TemplateMiner:
         template = Template(template_id=template_id(group, text), text=text, group=group)
         cluster = _Cluster(frame, words, template)
         self._clusters.append(cluster)
+        self._known_ids.add(template.template_id)
         self._leaves.setdefault(leaf, []).append(cluster)
         return cluster
 

@@ -1,0 +1,1 @@
+"""Root causes: what is normal, what is not, and where it began."""

@@ -1,0 +1,136 @@
+"""Asking a store for a root cause: which traces are meant, and which healthy ones they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from statistics import median
+from typing import Final
+
+from msgspec import structs
+
+from collector.diagnose.baseline import Baseline
+from collector.diagnose.engine import HEALTHY_TRACES_MIN, diagnose_trace, diagnose_window
+from collector.errors import NotFound
+from collector.model import Record, Trace, TraceStatus, Verdict
+from collector.store.conditions import And, Condition, Equals
+from collector.store.contract import Store, TraceSummary
+from collector.trace.build import build_trace
+
+TRACE_RECORDS_MAX: Final = 100_000  # of the trace that is asked about
+HEALTHY_TRACES_MAX: Final = 50  # more do not narrow down what is normal for one request
+HEALTHY_RECORDS_MAX: Final = 5_000  # of each healthy trace
+WINDOW_TRACES_MAX: Final = 2_000
+WINDOW_HEALTHY_TRACES_MAX: Final = 2_000
+# A trace this many times as long as the median of its neighbours is no measure of what is healthy.
+HEALTHY_DURATION_FACTOR: Final = 4.0
+
+StatusOf = Callable[[Sequence[Record]], TraceStatus]
+
+
+def root_cause_of_trace(
+    store: Store,
+    trace_id: str,
+    *,
+    status_of: StatusOf | None = None,
+    healthy_traces_max: int = HEALTHY_TRACES_MAX,
+) -> Verdict:
+    """Name the cause of what went wrong in one trace, measured by healthy traces of its entry point.
+
+    Args:
+        status_of: what the ledger knows of a trace's processes (`Ledger.trace_status`); without it
+            nobody knows whether a process was killed or only has not finished.
+        healthy_traces_max: as many healthy traces are looked for, those before the trace first.
+    Raises:
+        NotFound: nothing of this trace is stored.
+    """
+    records = store.trace(trace_id, records_max=TRACE_RECORDS_MAX)
+    if not records:
+        raise NotFound(f"nothing of trace {trace_id} is stored")
+    trace = build_trace(
+        trace_id,
+        records,
+        status=status_of(records) if status_of else None,
+        records_max_hit=len(records) >= TRACE_RECORDS_MAX,
+    )
+    baseline = Baseline()
+    baseline.learn(healthy_traces(store, trace, traces_max=healthy_traces_max))
+    return structs.replace(diagnose_trace(trace, baseline), trace_id=trace_id)
+
+
+def root_cause_of_window(
+    store: Store,
+    start_ns: int,
+    end_ns: int,
+    *,
+    baseline: Baseline | None = None,
+    traces_max: int = WINDOW_TRACES_MAX,
+) -> Verdict:
+    """Name the cause of what is wrong in a stretch of time, measured by what came before it.
+
+    Args:
+        start_ns, end_ns: traces that began in this half-open interval are looked at.
+        baseline: what is normal; by default learned from the traces that began before `start_ns`.
+        traces_max: as many traces are looked at, the newest; a note says when there were more.
+    """
+    asked = store.find_traces(start_ns=start_ns, end_ns=end_ns, limit=traces_max + 1)
+    sampled = asked[:traces_max]
+    if not sampled:
+        return Verdict(insufficient="no trace began in this time", start_ns=start_ns, end_ns=end_ns)
+    if baseline is None:
+        before = store.find_traces(end_ns=start_ns, limit=WINDOW_HEALTHY_TRACES_MAX)
+        baseline = Baseline()
+        baseline.learn(_built(store, [item.trace_id for item in before]))
+    verdict = diagnose_window(
+        _built(store, [item.trace_id for item in sampled]), baseline, start_ns=start_ns, end_ns=end_ns
+    )
+    if len(asked) > traces_max:
+        note = f"only the newest {traces_max} traces of this time were looked at"
+        verdict = structs.replace(verdict, notes=[*verdict.notes, note])
+    return verdict
+
+
+def healthy_traces(store: Store, trace: Trace, *, traces_max: int) -> list[Trace]:
+    """Traces without an error that came in at the same entry point, the nearest before this one first.
+
+    Where there are too few of them before, later ones are taken as well.
+    """
+    if not trace.roots:
+        return []
+    entry = trace.roots[0]
+    condition: Condition = Equals("service", entry.service)
+    if entry.record.name:
+        condition = And((condition, Equals("name", entry.record.name)))
+    found = _candidates(store, condition, end_ns=trace.start_ns, traces_max=traces_max)
+    if len(found) < traces_max:
+        more = _candidates(store, condition, start_ns=trace.start_ns, traces_max=traces_max)
+        found += more[::-1][: traces_max - len(found)]
+    found = [item for item in found if item.trace_id != trace.trace_id]
+    if entry.record.name:
+        found = [item for item in found if (item.service, item.name) == (entry.service, entry.record.name)]
+    usual_ns = median([item.duration_ns for item in found]) if found else 0
+    chosen = [item.trace_id for item in found if item.duration_ns <= HEALTHY_DURATION_FACTOR * usual_ns]
+    return _built(store, chosen[:traces_max])
+
+
+def _candidates(
+    store: Store,
+    condition: Condition,
+    *,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    traces_max: int,
+) -> list[TraceSummary]:
+    return store.find_traces(condition, start_ns=start_ns, end_ns=end_ns, error=False, limit=2 * traces_max)
+
+
+def _built(store: Store, trace_ids: Collection[str]) -> list[Trace]:
+    found = store.traces(trace_ids, records_max=HEALTHY_RECORDS_MAX)
+    return [build_trace(trace_id, records) for trace_id, records in found.items()]
+
+
+__all__ = [
+    "HEALTHY_TRACES_MIN",
+    "healthy_traces",
+    "root_cause_of_trace",
+    "root_cause_of_window",
+]

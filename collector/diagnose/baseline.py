@@ -1,0 +1,273 @@
+"""What is normal: for each operation how long it takes, what it does step by step, and what it logs.
+
+Learned from traces that are thought healthy. Everything in it is a count, so that two baselines can be
+added and more can be learned at any time; how much healthy stretches of time differ among themselves is
+kept beside how much single visits do, because only the former says what a shift is worth.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Self
+
+import msgspec
+
+from collector.diagnose.raised import raised_in
+from collector.diagnose.spread import Spread
+from collector.diagnose.visits import LOG, Edge, Operation, Visit, Vocabulary, answer_of, visits_of
+from collector.model import Record, Trace
+from collector.templates import TemplateMiner
+
+FORMAT_VERSION: Final = 1
+OPERATIONS_MAX: Final = 20_000  # and as many edges and templates: what comes later is not learned
+TOKENS_MAX: Final = 1_000  # steps known of one operation
+
+
+class OperationProfile(msgspec.Struct, kw_only=True):
+    """What one operation does."""
+
+    visits: int = 0
+    errors: int = 0  # visits whose span has the status error
+    self_time: Spread = msgspec.field(default_factory=Spread)
+    follows: dict[str, dict[str, int]] = {}  # step -> the step after it -> how often
+    takes: dict[str, int] = {}  # step -> visits that take it at least once
+    repeats: dict[str, int] = {}  # step -> how often in all visits together
+
+
+class EdgeProfile(msgspec.Struct, kw_only=True):
+    """How long calls between two services are under way: the caller's time without the callee's."""
+
+    calls: int = 0
+    gap: Spread = msgspec.field(default_factory=Spread)
+
+
+class LogProfile(msgspec.Struct, kw_only=True):
+    """How often a service writes a template."""
+
+    lines: int = 0
+    traces: int = 0
+
+
+class EntryProfile(msgspec.Struct, kw_only=True):
+    """What comes in at one entry point."""
+
+    traces: int = 0
+    duration: Spread = msgspec.field(default_factory=Spread)
+
+
+LogKey = tuple[str, str]  # service, template id
+
+
+class Profile(msgspec.Struct, kw_only=True):
+    """What a set of traces did, counted. A baseline and a window are both counted like this."""
+
+    traces: int = 0
+    first_ns: int = 0  # start of the earliest trace; 0: none
+    last_ns: int = 0
+    operations: dict[Operation, OperationProfile] = {}
+    edges: dict[Edge, EdgeProfile] = {}
+    errors_logged: dict[LogKey, LogProfile] = {}  # of level ERROR and above
+    exceptions: dict[tuple[str, str, str], int] = {}  # service, type, birth: visits that recorded it
+    entries: dict[Operation, EntryProfile] = {}
+
+    def count(self, traces: Sequence[Trace], visits: Iterable[Visit]) -> None:
+        """Count these traces too, `visits` being theirs."""
+        for trace in traces:
+            start_ns = trace.start_ns
+            self.traces += 1
+            self.first_ns = min(self.first_ns or start_ns, start_ns)
+            self.last_ns = max(self.last_ns, start_ns)
+        logged: dict[LogKey, set[str]] = {}
+        for visit in visits:
+            if visit.node.inferred:
+                continue  # a placeholder says nothing about what is normal
+            self._count_visit(visit)
+            for raised in {raised.key for raised in raised_in(visit)}:
+                self.exceptions[raised] = self.exceptions.get(raised, 0) + 1
+            for step in visit.steps:
+                if step.template is not None and step.record.is_error:
+                    key = (step.record.service, step.template.template_id)
+                    profile = self.errors_logged.setdefault(key, LogProfile())
+                    profile.lines += 1
+                    logged.setdefault(key, set()).add(visit.trace.trace_id)
+        for key, trace_ids in logged.items():
+            self.errors_logged[key].traces += len(trace_ids)
+
+    def merge(self, other: Profile) -> None:
+        """Count what the other counted too."""
+        self.traces += other.traces
+        starts = [start for start in (self.first_ns, other.first_ns) if start]
+        self.first_ns = min(starts, default=0)
+        self.last_ns = max(self.last_ns, other.last_ns)
+        for operation, theirs in other.operations.items():
+            _merge_operation(self.operations.setdefault(operation, OperationProfile()), theirs)
+        for edge, profile in other.edges.items():
+            mine = self.edges.setdefault(edge, EdgeProfile())
+            mine.calls += profile.calls
+            mine.gap.merge(profile.gap)
+        for key, logged in other.errors_logged.items():
+            ours = self.errors_logged.setdefault(key, LogProfile())
+            ours.lines += logged.lines
+            ours.traces += logged.traces
+        for raised, visits in other.exceptions.items():
+            self.exceptions[raised] = self.exceptions.get(raised, 0) + visits
+        for entry, came in other.entries.items():
+            known = self.entries.setdefault(entry, EntryProfile())
+            known.traces += came.traces
+            known.duration.merge(came.duration)
+
+    def _count_visit(self, visit: Visit) -> None:
+        node = visit.node
+        profile = self.operations.get(visit.operation)
+        if profile is None:
+            if len(self.operations) >= OPERATIONS_MAX:
+                return
+            profile = self.operations[visit.operation] = OperationProfile()
+        profile.visits += 1
+        profile.errors += node.record.is_error
+        answer = answer_of(node)
+        if answer is None:
+            profile.self_time.add(node.self_time_ns, node.start_ns)
+        else:
+            edge = Edge(node.service, answer.service, visit.steps[0].token)
+            between = self.edges.setdefault(edge, EdgeProfile())
+            between.calls += 1
+            between.gap.add(gap_ns(visit), node.start_ns)
+        if visit.parent is None:
+            entry = self.entries.setdefault(visit.operation, EntryProfile())
+            entry.traces += 1
+            entry.duration.add(node.duration_ns, node.start_ns)
+        previous = None
+        for token in visit.path:
+            if previous is not None and len(profile.follows) < TOKENS_MAX:
+                nexts = profile.follows.setdefault(previous, {})
+                nexts[token] = nexts.get(token, 0) + 1
+            previous = token
+        for token, count in Counter(step.token for step in visit.steps).items():
+            if token in profile.takes or len(profile.takes) < TOKENS_MAX:
+                profile.takes[token] = profile.takes.get(token, 0) + 1
+                profile.repeats[token] = profile.repeats.get(token, 0) + count
+
+
+def gap_ns(visit: Visit) -> int:
+    """How long a call was under way: of a message, until it was taken up; else without the callee's time."""
+    node = visit.node
+    answer = answer_of(node)
+    if answer is None:
+        return node.self_time_ns
+    if node.record.span_kind == "PRODUCER":
+        return max(0, answer.start_ns - node.start_ns)
+    remote = [child for child in node.children if child.service != node.service]
+    # Durations do not depend on the clocks being right, unlike the intervals that self time is made of.
+    return max(0, node.duration_ns - answer.duration_ns) if len(remote) == 1 else node.self_time_ns
+
+
+class Baseline:
+    """What is normal, and the templates that its log lines are named by. One thread at a time."""
+
+    def __init__(self) -> None:
+        self.profile = Profile()
+        self.templates = TemplateMiner()
+
+    def learn(self, traces: Iterable[Trace]) -> None:
+        """Take these traces as healthy too."""
+        traces = list(traces)
+        logs = [log for trace in traces for log in _logs(trace)]
+        before = {template.template_id for template, _ in self.templates.templates()}
+        self.templates.add_all((log.message or "", log.logger or "") for log in logs)
+        if any(not self.templates.has(identity) for identity in before):
+            self._rename()
+        self.profile.count(traces, visits_of(traces, self.vocabulary()))
+
+    def merge(self, other: Baseline) -> None:
+        """Take what the other has learned too."""
+        moved = self.templates.take_in(other.templates)
+        self._rename()
+        self.profile.merge(_renamed(other.profile, lambda identity: moved.get(identity, identity)))
+
+    def vocabulary(self) -> Vocabulary:
+        """Names for the log lines of traces that are to be compared with this baseline."""
+        return Vocabulary(self.templates)
+
+    def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
+        state = _State(version=FORMAT_VERSION, profile=self.profile, templates=self.templates.to_bytes())
+        return msgspec.msgpack.encode(state)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            ValueError: the bytes are not a baseline, or of another version.
+        """
+        try:
+            state = msgspec.msgpack.decode(data, type=_State)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not a baseline: {error}") from None
+        if state.version != FORMAT_VERSION:
+            raise ValueError(f"a baseline of version {state.version}, this program reads {FORMAT_VERSION}")
+        baseline = cls()
+        baseline.profile = state.profile
+        baseline.templates = TemplateMiner.from_bytes(state.templates)
+        return baseline
+
+    def _rename(self) -> None:
+        """Templates that grew more general have new identities: follow them."""
+        self.profile = _renamed(self.profile, self.templates.current_id)
+
+
+class _State(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    profile: Profile
+    templates: bytes
+
+
+def _logs(trace: Trace) -> Iterable[Record]:
+    for node in trace.walk():
+        yield from node.logs
+
+
+def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
+    mine.visits += other.visits
+    mine.errors += other.errors
+    mine.self_time.merge(other.self_time)
+    for counts, more in ((mine.takes, other.takes), (mine.repeats, other.repeats)):
+        for token, count in more.items():
+            counts[token] = counts.get(token, 0) + count
+    for token, nexts in other.follows.items():
+        known = mine.follows.setdefault(token, {})
+        for following, count in nexts.items():
+            known[following] = known.get(following, 0) + count
+
+
+def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
+    """The same counts under other identities of templates; two that became one are added."""
+
+    def token(text: str) -> str:
+        return LOG + new_id(text.removeprefix(LOG)) if text.startswith(LOG) else text
+
+    renamed = Profile(
+        traces=profile.traces,
+        first_ns=profile.first_ns,
+        last_ns=profile.last_ns,
+        edges=profile.edges,
+        exceptions=profile.exceptions,
+        entries=profile.entries,
+    )
+    for operation, old in profile.operations.items():
+        new = OperationProfile(visits=old.visits, errors=old.errors, self_time=old.self_time)
+        for counts, more in ((new.takes, old.takes), (new.repeats, old.repeats)):
+            for name, count in more.items():
+                counts[token(name)] = counts.get(token(name), 0) + count
+        for name, nexts in old.follows.items():
+            known = new.follows.setdefault(token(name), {})
+            for following, count in nexts.items():
+                known[token(following)] = known.get(token(following), 0) + count
+        renamed.operations[operation] = new
+    for (service, identity), logged in profile.errors_logged.items():
+        ours = renamed.errors_logged.setdefault((service, new_id(identity)), LogProfile())
+        ours.lines += logged.lines
+        ours.traces += logged.traces
+    return renamed

@@ -1,0 +1,158 @@
+"""Scores the engine on recorded faults: a folder of case files, their labels, and a fault-free recording.
+
+`labels.json` is only read after the verdicts are there. The measure is the strict service rank: the place
+of the labelled service among the distinct services named, ties counted as the worst place of the tie.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collector.diagnose.baseline import Baseline
+from collector.diagnose.engine import diagnose_window
+from collector.errors import NotFound
+from collector.model import Cause, Record, Trace, Verdict
+from collector.receive.files import read_records
+from collector.trace.build import build_trace
+
+LABELS: Final = "labels.json"
+NORMAL: Final = "normal.ndjson.zst"
+RANKS: Final = (1, 3, 5)
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What is known about a case; keys that are not here are passed over."""
+
+    case: str
+    service: str | None = None  # None: nothing is wrong, and any cause that is named is a false alarm
+    also_accepted: list[str] | None = None
+    fault_type: str | None = None
+    inner: dict[str, Any] | None = None
+
+
+def evaluate(folder: str | Path, *, baseline: Baseline | None = None) -> dict[str, Any]:
+    """Diagnose every case of a folder and compare with its labels.
+
+    Args:
+        folder: holds `labels.json`, the files that it names, and `normal.ndjson.zst`.
+        baseline: what is normal; by default learned from `normal.ndjson.zst`.
+    Returns:
+        `cases` (faults), `as@1`, `as@3`, `as@5` (fractions; None without faults), `per_case`
+        (`case, service, rank, ranking, …`; a rank of None is a miss), `false_alarms`,
+        `healthy_cases`, `inner` (fraction of the code faults whose place was named) and `seconds`.
+    Raises:
+        NotFound: the folder or one of its files is not there; the message names it.
+    """
+    folder = Path(folder)
+    started = time.perf_counter()
+    labels = read_labels(folder / LABELS)
+    if baseline is None:
+        baseline = Baseline()
+        baseline.learn(read_traces(folder / NORMAL))
+    cases = [_score(label, _diagnose(folder / label.case, baseline)) for label in labels]
+    faults = [case for case in cases if case["service"] is not None]
+    healthy = [case for case in cases if case["service"] is None]
+    code = [case["inner"] for case in faults if case["inner"] is not None]
+    return {
+        "cases": len(faults),
+        **{
+            f"as@{k}": _share(case["rank"] is not None and case["rank"] <= k for case in faults)
+            for k in RANKS
+        },
+        "false_alarms": sum(bool(case["ranking"]) for case in healthy),
+        "healthy_cases": len(healthy),
+        "inner": _share(code),
+        "per_case": cases,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Read `labels.json`.
+
+    Raises:
+        NotFound: there is none.
+        ValueError: it is not a list of labels; the message says where it differs.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Label])
+    except OSError as error:
+        raise NotFound(f"{path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_traces(path: Path) -> list[Trace]:
+    """Build every trace of a recording.
+
+    Raises:
+        NotFound: the file is not there.
+    """
+    if not path.is_file():
+        raise NotFound(f"{path}: no such file")
+    by_trace: dict[str, list[Record]] = defaultdict(list)
+    for record in read_records([path]):
+        if record.trace_id is not None:
+            by_trace[record.trace_id].append(record)
+    return [build_trace(trace_id, records) for trace_id, records in by_trace.items()]
+
+
+def _diagnose(path: Path, baseline: Baseline) -> Verdict:
+    traces = read_traces(path)
+    return diagnose_window(
+        traces,
+        baseline,
+        start_ns=min((trace.start_ns for trace in traces), default=None),
+        end_ns=max((trace.end_ns for trace in traces), default=None),
+    )
+
+
+def _score(label: Label, verdict: Verdict) -> dict[str, Any]:
+    accepted = {label.service, *(label.also_accepted or ())}
+    ranks = [rank for rank, services in _places(verdict.causes) if accepted & services]
+    first = verdict.causes[0] if verdict.causes else None
+    return {
+        "case": label.case,
+        "service": label.service,
+        "rank": min(ranks, default=None) if label.service is not None else None,
+        "ranking": verdict.services,
+        "fault_type": label.fault_type,
+        "fault": first.fault if first else None,
+        "confidence": first.confidence if first else None,
+        "inner": _names_region(label, first),
+    }
+
+
+def _places(causes: list[Cause]) -> Iterator[tuple[int, set[str]]]:
+    """The distinct services by place; those that share one all have its worst number."""
+    by_rank: dict[int, set[str]] = defaultdict(set)
+    seen: set[str] = set()
+    for cause in causes:
+        if cause.service not in seen:
+            seen.add(cause.service)
+            by_rank[cause.rank].add(cause.service)
+    place = 0
+    for rank in sorted(by_rank):
+        place += len(by_rank[rank])
+        yield place, by_rank[rank]
+
+
+def _names_region(label: Label, first: Cause | None) -> bool | None:
+    """Whether the first cause cites the code region; None: the label has none."""
+    region = label.inner or {}
+    wanted = [str(region[key]) for key in ("from", "to") if region.get(key)]
+    if label.service is None or not wanted:
+        return None
+    cited = f"{first.location or ''}\n{first.template or ''}" if first else ""
+    return any(place in cited for place in wanted)
+
+
+def _share(hits: Any) -> float | None:
+    counted = [bool(hit) for hit in hits]
+    return round(sum(counted) / len(counted), 4) if counted else None

@@ -1,0 +1,81 @@
+"""How far a distribution has moved against the healthy one, measured by how healthy ones move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from collector.diagnose.spread import Spread
+
+# A short baseline shows less variation than there is; these are floors under what it shows, in octaves.
+DEVIATION_FLOOR: Final = 0.3  # of single observations: a quarter more or less is nothing
+DRIFT_FLOOR: Final = 0.15  # of the mean of a stretch of time
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """A shift of the mean on the scale of octaves, and how much of it is chance."""
+
+    octaves: float
+    count: int  # observations in the window
+    variance: float  # of `octaves`, if nothing is wrong
+    healthy_mean: float  # octaves above a nanosecond
+
+    def t(self, drift: float = 0.0) -> float:
+        """The shift in standard errors, what everything shares taken off."""
+        return (self.octaves - drift) / math.sqrt(self.variance)
+
+    def excess_ns(self, drift: float = 0.0) -> float:
+        """What the shift costs all observations of the window together."""
+        return self.count * (
+            math.exp2(self.healthy_mean + self.octaves - drift) - math.exp2(self.healthy_mean)
+        )
+
+
+def shift_of(seen: Spread, healthy: Spread) -> Shift | None:
+    """Compare what a window saw with what is healthy; None: one of them is empty."""
+    count, healthy_count = seen.count, healthy.count
+    if not count or not healthy_count:
+        return None
+    deviation = max(DEVIATION_FLOOR, healthy.deviation)
+    if healthy_count < 3:
+        deviation = max(deviation, 1.0)  # from one or two runs nothing is known about variation
+    between = max(DRIFT_FLOOR, between_blocks(healthy, deviation))
+    variance = deviation**2 * (1 / count + 1 / healthy_count) + between**2
+    return Shift(seen.mean - healthy.mean, count, variance, healthy.mean)
+
+
+def between_blocks(spread: Spread, deviation: float) -> float:
+    """Standard deviation of the mean between stretches of time, beyond what sampling explains."""
+    blocks = [(count, total / count) for count, total in spread.blocks.values() if count]
+    if len(blocks) < 2:
+        return 0.0
+    weight = sum(count for count, _ in blocks)
+    mean = sum(count * value for count, value in blocks) / weight
+    scatter = sum(count * (value - mean) ** 2 for count, value in blocks) / weight
+    sampling = deviation**2 * (len(blocks) - 1) / weight
+    return math.sqrt(max(0.0, scatter - sampling))
+
+
+def common_drift(shifts: Collection[Shift]) -> float:
+    """What half of all observations have moved by at least; downwards and upwards alike."""
+    ordered = sorted(shifts, key=lambda shift: shift.octaves)
+    half = sum(math.sqrt(shift.count) for shift in ordered) / 2
+    seen = 0.0
+    for shift in ordered:
+        seen += math.sqrt(shift.count)
+        if seen >= half:
+            return shift.octaves
+    return 0.0
+
+
+def pooled(shifts: Iterable[Shift]) -> Shift:
+    """The mean shift of several, each observation weighing the same; its drift stays as large."""
+    shifts = list(shifts)
+    count = sum(shift.count for shift in shifts)
+    octaves = sum(shift.octaves * shift.count for shift in shifts) / count
+    variance = sum(shift.variance * (shift.count / count) ** 2 for shift in shifts)
+    largest = max(shift.healthy_mean for shift in shifts)
+    return Shift(octaves, count, max(variance, DRIFT_FLOOR**2), largest)

@@ -1,0 +1,101 @@
+"""Errors that somebody wrote down: log lines of level ERROR, and spans whose status is error.
+
+Programs log errors while they are healthy too; what counts is an error that healthy runs of the same
+operation do not have, or have less often.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
+from collector.diagnose.significance import share_decades
+from collector.diagnose.visits import Operation, Step, Visit, site
+from collector.diagnose.window import Window
+
+SIGNAL: Final = "errors"
+
+
+def find(window: Window) -> list[Finding]:
+    """One finding for each error template of an operation, and for each operation whose spans fail."""
+    return [*_templates(window), *_statuses(window)]
+
+
+def _templates(window: Window) -> list[Finding]:
+    lines: dict[tuple[Operation, str], list[tuple[Visit, Step]]] = defaultdict(list)
+    for visit in window.visits:
+        for step in visit.steps:
+            if step.template is not None and step.record.is_error:
+                lines[visit.operation, step.template.template_id].append((visit, step))
+    found = []
+    for (operation, identity), written in lines.items():
+        visits = list({id(visit): visit for visit, _ in written}.values())
+        first = min((step for _, step in written), key=lambda step: step.at_ns)
+        assert first.template is not None
+        known = window.known.operations.get(operation)
+        healthy_visits = known.visits if known else 0
+        logged = window.known.errors_logged.get((operation.service, identity))
+        healthy_hits = min(logged.traces if logged else 0, healthy_visits)
+        decades = share_decades(
+            len(visits), len(window.by_operation.get(operation, visits)), healthy_hits, healthy_visits
+        )
+        if decades <= 0:
+            continue
+        text = first.template.text
+        found.append(
+            Finding(
+                signal=SIGNAL,
+                fault="error",
+                family="failure",
+                service=operation.service,
+                decades=decades,
+                summary=f"{operation.service} logs an error that healthy runs "
+                f"{'log less often' if healthy_hits else 'do not log'}: {text}",
+                evidence=[
+                    evidence(step.record, "an error line that the healthy traces do not have")
+                    for _, step in written[:EVIDENCE_MAX]
+                ],
+                visits=visits,
+                operation=operation.name,
+                instance=instance_of(visits),
+                location=site(first.record),
+                template=text,
+                refuted_by=f"healthy runs of {operation.name} that log the same line",
+            )
+        )
+    return found
+
+
+def _statuses(window: Window) -> list[Finding]:
+    found = []
+    for operation, visits in window.by_operation.items():
+        failed = [visit for visit in visits if visit.node.record.is_error]
+        if not failed:
+            continue
+        known = window.known.operations.get(operation)
+        healthy_errors, healthy_visits = (known.errors, known.visits) if known else (0, 0)
+        decades = share_decades(len(failed), len(visits), healthy_errors, healthy_visits)
+        if decades <= 0:
+            continue
+        status = failed[0].node.record.status
+        said = f": {status.message}" if status and status.message else ""
+        found.append(
+            Finding(
+                signal=SIGNAL,
+                fault="error",
+                family="failure",
+                service=operation.service,
+                decades=decades,
+                summary=f"{operation.name} in {operation.service} ends in an error{said}",
+                evidence=[
+                    evidence(visit.node.record, "ended with the status error")
+                    for visit in failed[:EVIDENCE_MAX]
+                ],
+                visits=failed,
+                operation=operation.name,
+                instance=instance_of(failed),
+                refuted_by=f"healthy runs of {operation.name} that end in the same error",
+            )
+        )
+    return found

@@ -1,0 +1,89 @@
+"""Time that a service spends itself: its spans' durations without what they waited for.
+
+Measured on a logarithmic scale against healthy runs of the same operation, for single operations and for
+a whole service at once, because a starved processor slows everything a service does by a little. What
+all services have in common (load, a machine that is slower today) is taken off first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
+from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
+from collector.diagnose.significance import corrected, shift_decades
+from collector.diagnose.visits import Operation, Visit, answer_of
+from collector.diagnose.window import Window
+from collector.model import Evidence
+
+SIGNAL: Final = "self_time"
+OCTAVES_MIN: Final = 0.5  # a service that is less than 1.4 times slower does not break anything
+
+
+def find(window: Window) -> list[Finding]:
+    """One finding for each service that spends more time in itself than healthy runs do."""
+    shifts: dict[Operation, Shift] = {}
+    for operation, seen in window.seen.operations.items():
+        known = window.known.operations.get(operation)
+        if known is not None:
+            shift = shift_of(seen.self_time, known.self_time)
+            if shift is not None:
+                shifts[operation] = shift
+    drift = common_drift(shifts.values())
+    by_service: dict[str, dict[Operation, Shift]] = defaultdict(dict)
+    for operation, shift in shifts.items():
+        by_service[operation.service][operation] = shift
+    found = []
+    for service, own in sorted(by_service.items()):
+        finding = _finding(window, service, own, drift, len(shifts))
+        if finding is not None:
+            found.append(finding)
+    return found
+
+
+def _finding(
+    window: Window, service: str, own: dict[Operation, Shift], drift: float, looked_at: int
+) -> Finding | None:
+    whole = pooled(own.values())
+    decades = shift_decades(whole.t(drift)) if whole.octaves - drift >= OCTAVES_MIN else 0.0
+    worst = max(sorted(own), key=lambda operation: own[operation].t(drift))
+    if own[worst].octaves - drift >= OCTAVES_MIN:
+        decades = max(decades, corrected(shift_decades(own[worst].t(drift)), looked_at))
+    if decades <= 0:
+        return None
+    # The operation that costs the most, of those that are clearly slower.
+    place = max(sorted(own), key=lambda operation: own[operation].excess_ns(drift))
+    known, seen = window.known.operations[place].self_time, window.seen.operations[place].self_time
+    visits = sorted(
+        (visit for visit in window.by_operation[place] if answer_of(visit.node) is None),
+        key=lambda visit: -visit.node.self_time_ns,
+    )
+    slow = [visit for visit in visits if visit.node.self_time_ns > known.quantile_ns(0.95)] or visits[:1]
+    return Finding(
+        signal=SIGNAL,
+        fault="slow",
+        family="delay",
+        service=service,
+        decades=decades,
+        summary=f"{place.name} in {service} spends {length(seen.quantile_ns(0.5))} in itself, "
+        f"healthy runs {length(known.quantile_ns(0.5))} (at most {length(known.quantile_ns(1.0))}); "
+        f"{service} as a whole takes {times(whole.octaves - drift)} as long as usual",
+        evidence=[
+            _cite(visit, known.quantile_ns(0.5), known.quantile_ns(0.99)) for visit in slow[:EVIDENCE_MAX]
+        ],
+        visits=slow,
+        operation=place.name,
+        instance=instance_of(slow),
+        location=None,
+        refuted_by=f"healthy runs of {place.name} that take as long",
+    )
+
+
+def _cite(visit: Visit, median_ns: int, high_ns: int) -> Evidence:
+    record = visit.node.record
+    return evidence(
+        record,
+        f"{length(visit.node.self_time_ns)} of it in itself; half of the healthy runs need at most "
+        f"{length(median_ns)}, 99 % at most {length(high_ns)}",
+    )

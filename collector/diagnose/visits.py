@@ -1,0 +1,191 @@
+"""Traces -> visits: what happened in each span, step by step, in words that can be counted.
+
+A visit is one span seen as one run of its operation. Its steps are the calls it made and the lines it
+logged, in order of time. A step's name is the same in every visit that takes it, so that visits can be
+compared: calls are named by what they reach, log lines by the place in the code that wrote them, or by
+their template where the place is not known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from collector.model import Record, SpanNode, Trace
+from collector.templates import Template, TemplateMiner
+
+BEGIN: Final = "^"  # stands for the span's start among its steps
+END: Final = "$"
+LOG: Final = "log "  # what the name of a step begins with that is a log line
+CALL: Final = "call "
+OPERATION_CHARS_MAX: Final = 200
+STEPS_MAX: Final = 2_000  # of one visit; more are a loop that has said what it does
+
+_ID_IN_NAME: Final = re.compile(
+    r"(?<![^/=:\s])(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27}|(?=[0-9a-f]*\d)[0-9a-f]{12,})(?![^/?&=:\s])",
+    re.IGNORECASE,
+)
+
+
+class Operation(NamedTuple):
+    """What a span ran; spans of one operation are compared with each other."""
+
+    service: str
+    name: str
+    kind: str  # OpenTelemetry's span kind, or an empty text
+
+
+class Edge(NamedTuple):
+    """Calls between two services: who calls, who answers, and what."""
+
+    caller: str
+    callee: str
+    name: str  # operation of the callee
+
+
+class Step:
+    """One thing that a span did: a call, or a log line."""
+
+    __slots__ = ("at_ns", "callee", "node", "record", "template", "token")
+
+    def __init__(
+        self,
+        token: str,
+        at_ns: int,
+        record: Record,
+        *,
+        node: SpanNode | None = None,
+        callee: str | None = None,
+        template: Template | None = None,
+    ) -> None:
+        self.token = token
+        self.at_ns = at_ns
+        self.record = record
+        self.node = node  # of a call: the child
+        self.callee = callee  # of a call into another service: that service
+        self.template = template  # of a log line
+
+
+class Visit:
+    """One run of an operation."""
+
+    __slots__ = ("node", "operation", "parent", "steps", "trace")
+
+    def __init__(self, node: SpanNode, operation: Operation, parent: Visit | None, trace: Trace) -> None:
+        self.node = node
+        self.operation = operation
+        self.parent = parent
+        self.trace = trace
+        self.steps: list[Step] = []
+
+    @property
+    def path(self) -> Iterator[str]:
+        """The names of the steps from `BEGIN` to `END`, repetitions in a row left out."""
+        last = BEGIN
+        yield BEGIN
+        for step in self.steps:
+            if step.token != last:
+                yield step.token
+                last = step.token
+        if self.node.finished:
+            yield END
+
+    def ancestors(self) -> Iterator[Visit]:
+        """The visits that led to this one, nearest first."""
+        above = self.parent
+        while above is not None:
+            yield above
+            above = above.parent
+
+
+class Vocabulary:
+    """Names for log lines: the baseline's templates, and new ones for what it has never seen."""
+
+    def __init__(self, known: TemplateMiner) -> None:
+        self._known = known
+        self._fresh = TemplateMiner()
+
+    def template(self, record: Record) -> Template:
+        """The template of a log line; never changes those that are known."""
+        message, group = record.message or "", record.logger or ""
+        return self._known.find(message, group=group) or self._fresh.add(message, group=group)
+
+    def is_known(self, template: Template) -> bool:
+        """Whether the baseline has this template."""
+        return self._known.has(template.template_id)
+
+
+@lru_cache(maxsize=20_000)
+def operation_name(name: str) -> str:
+    """The name of a span's operation, ids in it masked: `GET /users/17` -> `GET /users/<id>`."""
+    return _ID_IN_NAME.sub("<id>", name)[:OPERATION_CHARS_MAX]
+
+
+def site(record: Record) -> str | None:
+    """The place in the code that wrote a log line, as far as the line says; None: it does not say."""
+    source = record.source
+    if source is None or source.line is None:
+        return None
+    if source.file:
+        return f"{source.file}:{source.line}"
+    return f"{record.logger}#{source.line}" if record.logger else None
+
+
+def visits_of(traces: Iterable[Trace], vocabulary: Vocabulary) -> list[Visit]:
+    """Every visit of the traces, each trace's in the order of its chain, parents first."""
+    found: list[Visit] = []
+    for trace in traces:
+        for root in trace.roots:
+            found += _chain(root, trace, vocabulary)
+    return found
+
+
+def _chain(root: SpanNode, trace: Trace, vocabulary: Vocabulary) -> list[Visit]:
+    visits = []
+    work: list[tuple[SpanNode, Visit | None]] = [(root, None)]
+    while work:
+        node, parent = work.pop()
+        record = node.record
+        operation = Operation(record.service, operation_name(node.name), record.span_kind or "")
+        visit = Visit(node, operation, parent, trace)
+        visits.append(visit)
+        if node.logs or node.children:
+            visit.steps = _steps(node, vocabulary)
+            work.extend((child, visit) for child in reversed(node.children))
+    return visits
+
+
+def _steps(node: SpanNode, vocabulary: Vocabulary) -> list[Step]:
+    steps = [_call(node, child) for child in node.children[:STEPS_MAX]]
+    for log in node.logs[:STEPS_MAX]:
+        template = vocabulary.template(log)
+        name = site(log) or template.template_id
+        steps.append(Step(f"{LOG}{name}", log.timestamp_ns + node.skew_ns, log, template=template))
+    if node.logs and node.children:
+        steps.sort(key=lambda step: step.at_ns)  # stable: calls before log lines of the same moment
+    return steps[:STEPS_MAX]
+
+
+def answer_of(node: SpanNode) -> SpanNode | None:
+    """The first span in another service that a client's or producer's span led to."""
+    if node.record.span_kind not in ("CLIENT", "PRODUCER"):
+        return None
+    return next((below for below in node.children if below.service != node.service), None)
+
+
+def _call(node: SpanNode, child: SpanNode) -> Step:
+    """A call is named by what it reaches: a client's span by the span it led to in another service."""
+    reached = child
+    if child.service == node.service:
+        reached = answer_of(child) or child
+    callee = reached.service if reached.service != node.service else None
+    name = operation_name(reached.name)
+    token = f"{CALL}{callee} {name}" if callee else f"{CALL}{name}"
+    return Step(token, child.start_ns, child.record, node=child, callee=callee)
+
+
+def distinct_traces(visits: Sequence[Visit]) -> int:
+    """How many traces the visits belong to."""
+    return len({visit.trace.trace_id for visit in visits})
