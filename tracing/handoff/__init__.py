@@ -1,0 +1,13 @@
+"""Hand-offs inside a process: what is current goes along to where the work goes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tracing.handoff.patch import Patch
+from tracing.handoff.threads import executor_submit, thread_start
+
+# By the name under which `instrument()` turns each on.
+HANDOFFS: Final[dict[str, Patch]] = {"threads": thread_start, "executors": executor_submit}
+
+__all__ = ["HANDOFFS", "Patch"]

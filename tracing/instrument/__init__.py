@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 
-def instrument(*names: str, exclude: tuple[str, ...] = ()) -> list[str]:
-    """x"""
-    return []
+from tracing.errors import ConfigurationError
+from tracing.handoff import HANDOFFS
+from tracing.instrument.contrib import contrib
+from tracing.instrument.table import ENTRIES
+
+__all__ = ["instrument", "uninstrument"]
+
+
+def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
+    """Let clients, servers and threads carry the trace, without a change to the program's code.
+
+    A library that is imported already is instrumented at once, another when it is imported; objects that
+    were made before, such as an app, may be left out, so call it early. Calling it again adds what is new.
+
+    Args:
+        names: of libraries and hand-offs; default: everything that is installed.
+        exclude: names to leave out.
+    Returns:
+        The names that are on, or will be with the import of their library.
+    Raises:
+        ConfigurationError: nobody knows a name.
+    """
+    known = [*HANDOFFS, *(entry.name for entry in ENTRIES)]
+    unknown = sorted({*names, *exclude} - set(known))
+    if unknown:
+        raise ConfigurationError(f"instrument: {', '.join(unknown)} unknown; known are {', '.join(known)}")
+    wanted = [name for name in names or known if name not in set(exclude)]
+    turned_on = []
+    for name, handoff in HANDOFFS.items():
+        if name in wanted:
+            handoff.install()
+            turned_on.append(name)
+    entries = [entry for entry in ENTRIES if entry.name in wanted and contrib.available(entry)]
+    if entries:
+        from tracing.instrument.response import answer_with_trace_id
+
+        answer_with_trace_id()
+    for entry in entries:
+        contrib.turn_on(entry)
+        turned_on.append(entry.name)
+    return turned_on
 
 
 def uninstrument() -> None:
-    """x"""
+    """Take everything off again that `instrument()` put on."""
+    for handoff in HANDOFFS.values():
+        handoff.remove()
+    if contrib.turn_off():
+        from tracing.instrument.response import stop_answering
+
+        stop_answering()

@@ -44,6 +44,7 @@ class Outgoing:
     span: Remote | None = None
     trace_id: str | None = None  # where a trace is wanted, and no span is open yet
     baggage: dict[str, str] = field(default_factory=dict)
+    has: Callable[[str], bool] = field(default=lambda name: False)  # whether the program set a header itself
 
 
 class Format(Protocol):

@@ -108,6 +108,8 @@ class Propagator(TextMapPropagator):
         try:
             around = current_context() if context is None else alive(context)
             outgoing = _outgoing(around)
+            if isinstance(carrier, Mapping):
+                outgoing.has = carrier.__contains__
             put = carriers.writer(carrier, setter)
             for form in self._formats:
                 form.write(outgoing, put)

@@ -37,18 +37,20 @@ class XTraceId:
     fields = frozenset({HEADER})
 
     def read(self, get: Get, names: Callable[[], list[str]], found: Found) -> None:
-        """Take the id as the trace to be in, or, where it cannot be one, as an attribute."""
-        if found.span is not None:
-            return  # its sender knows more: the header beside it was passed through by somebody
+        """Take the id as the trace to be in, or, where it cannot be or another one counts, as an attribute."""
         header = get("x-trace-id") or get(HEADER)
         if header is None:
             return
-        found.trace_id, found.correlation_id = parse(header)
+        trace_id, correlation_id = parse(header)
+        if found.span is None:
+            found.trace_id, found.correlation_id = trace_id, correlation_id
+        elif trace_id != found.span.trace_id:
+            found.correlation_id = trace_id or correlation_id
         if found.correlation_id is not None:
             count("correlation_id")
 
     def write(self, outgoing: Outgoing, put: Put) -> None:
-        """Say the trace that is current."""
+        """Say the trace that is current, unless the program says one itself."""
         trace_id = outgoing.trace_id if outgoing.span is None else outgoing.span.trace_id
-        if trace_id is not None:
+        if trace_id is not None and not outgoing.has(HEADER):
             put(HEADER, trace_id)

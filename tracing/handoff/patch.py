@@ -1,0 +1,41 @@
+"""A method of somebody else's class that passes through ours, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Patch:
+    """Replaces one attribute of a class; `remove` puts back what was there, unless somebody changed it since.
+
+    Args:
+        owner: the class.
+        name: of the method.
+        make: given the original, returns the replacement.
+    """
+
+    def __init__(
+        self, owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> None:
+        self._owner = owner
+        self._name = name
+        self._make = make
+        self._original: Callable[..., Any] | None = None
+        self._ours: Callable[..., Any] | None = None
+        self.on = False
+
+    def install(self) -> None:
+        """Put ours in front; a second call changes nothing."""
+        self.on = True
+        if self._original is None:
+            self._original = self._owner.__dict__[self._name]
+            self._ours = self._make(self._original)
+            setattr(self._owner, self._name, self._ours)
+
+    def remove(self) -> None:
+        """Take ours away; under somebody else's wrapper it stays, and asks `on` before it does anything."""
+        self.on = False
+        if self._original is not None and self._owner.__dict__.get(self._name) is self._ours:
+            setattr(self._owner, self._name, self._original)
+            self._original = self._ours = None
