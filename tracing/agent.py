@@ -91,13 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 spool_dir=Path(options.spool_dir) if options.spool_dir else None,
             )
         if options.once:
-            is_all_sent = drain(
-                settings.spool_dir,
-                url=settings.collector_url,
-                token=settings.token,
-                timeout_s=options.timeout,
-            )
-            return 0 if is_all_sent else 1
+            carrier = Transport(settings.collector_url, settings.token, ShipperLimits())
+            return 0 if drain(settings.spool_dir, carrier, timeout_s=options.timeout) else 1
         worker = Agent(settings.spool_dir, url=settings.collector_url, token=settings.token)
     except ConfigurationError as error:
         sys.stderr.write(f"backtrail: {error}\n")

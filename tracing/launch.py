@@ -19,7 +19,8 @@ from typing import Final, TextIO
 from tracing import agent
 from tracing.errors import ConfigurationError, TracingError
 from tracing.settings import Settings
-from tracing.spool import drain
+from tracing.spool import ShipperLimits, drain
+from tracing.spool.transport import Transport
 
 COMMANDS_GROUP: Final = "backtrail.commands"
 EXIT_USAGE: Final = 2  # what argparse says too: nothing has been started
@@ -195,8 +196,7 @@ def _drain(settings: Settings, timeout_s: float, err: TextIO) -> None:
     try:
         is_all_sent = drain(
             settings.spool_dir,
-            url=settings.collector_url,
-            token=settings.token,
+            Transport(settings.collector_url, settings.token, ShipperLimits()),
             timeout_s=timeout_s,
             failures_max=DRAIN_FAILURES_MAX,
         )

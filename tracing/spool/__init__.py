@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tracing.spool.format import LOSS_REASONS
+from tracing.spool.http import checked_url
 from tracing.spool.leftovers import drain
 from tracing.spool.limits import ShipperLimits, SpoolLimits
 from tracing.spool.shipper import Shipper
 from tracing.spool.spool import Spool
+from tracing.spool.transport import Transport
 
 __all__ = [
     "LOSS_REASONS",
@@ -60,6 +62,8 @@ def start_shipper(
     Raises:
         ConfigurationError: the URL cannot be used.
     """
-    shipper = Shipper(spool, url=url, token=token, limits=limits)
+    limits = limits or ShipperLimits()
+    checked_url(url)
+    shipper = Shipper(spool, lambda: Transport(url, token, limits), limits)
     shipper.start()
     return shipper

@@ -11,7 +11,7 @@ from tracing.errors import PermanentExportError, RetryableExportError
 from tracing.spool.format import is_about_the_spool
 from tracing.spool.limits import ShipperLimits
 from tracing.spool.reader import Batch, whole_lines
-from tracing.spool.transport import RequestTooLarge, Transport
+from tracing.spool.transport import Acknowledgement, RequestTooLarge
 
 
 class Source(Protocol):
@@ -30,8 +30,26 @@ class Source(Protocol):
         ...
 
 
+class Carrier(Protocol):
+    """A way to the other side, such as `Transport`."""
+
+    def send(self, batch: Batch) -> Acknowledgement:
+        """Bring one batch there.
+
+        Raises:
+            RetryableExportError: not now.
+            RequestTooLarge: not in one request.
+            PermanentExportError: never.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close what is open; the next `send` opens it again."""
+        ...
+
+
 class Courier:
-    """Ships sources over one transport, one at a time. Not thread-safe.
+    """Ships sources over one carrier, one at a time. Not thread-safe.
 
     Attributes:
         counts: `batches`, `bytes`, `lines` that were acknowledged, `refused_lines` of them that the
@@ -40,11 +58,11 @@ class Courier:
     """
 
     def __init__(
-        self, transport: Transport, limits: ShipperLimits, *, counts: Counter[str] | None = None
+        self, carrier: Carrier, limits: ShipperLimits, *, counts: Counter[str] | None = None
     ) -> None:
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.last_failure: str | None = None
-        self._transport = transport
+        self._carrier = carrier
         self._limits = limits
         self._batch_bytes = limits.batch_bytes_max
         self._failures_in_a_row = 0
@@ -71,11 +89,11 @@ class Courier:
 
     def close(self) -> None:
         """Close the connection."""
-        self._transport.close()
+        self._carrier.close()
 
     def _send(self, source: Source, batch: Batch) -> None:
         try:
-            acknowledged = self._transport.send(batch)
+            acknowledged = self._carrier.send(batch)
         except RequestTooLarge as error:
             if batch.lines > 1:
                 self._batch_bytes = len(batch.data) // 2

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tracing.errors import RetryableExportError
 from tracing.spool.adoption import Claim, services, spools
-from tracing.spool.courier import Courier
+from tracing.spool.courier import Carrier, Courier
 from tracing.spool.limits import ShipperLimits
-from tracing.spool.transport import Transport
 
 UNSENT_POLL_S = 0.1  # how often a spool that somebody else ships is looked at again
 
@@ -37,9 +36,8 @@ def ship_left(service: Path, courier: Courier) -> bool:
 
 def drain(
     root: Path,
+    carrier: Carrier,
     *,
-    url: str,
-    token: str | None,
     timeout_s: float,
     failures_max: int | None = None,
     limits: ShipperLimits | None = None,
@@ -51,15 +49,13 @@ def drain(
     Args:
         failures_max: so many failures in a row, and the collector is taken to be away; `None`: it is
             asked again until the time is up.
+        carrier: is closed in the end.
 
     Returns:
         Whether nothing is left that could be shipped from here.
-    Raises:
-        ConfigurationError: the URL cannot be used.
     """
-    limits = limits or ShipperLimits()
     deadline_s = time.monotonic() + timeout_s
-    courier = Courier(Transport(url, token, limits), limits)
+    courier = Courier(carrier, limits or ShipperLimits())
     failures = 0
     try:
         while True:

@@ -18,13 +18,12 @@ from opentelemetry import context as otel_context
 
 from tracing.errors import RetryableExportError
 from tracing.spool.adoption import disk_bytes, spools
-from tracing.spool.courier import Courier
+from tracing.spool.courier import Carrier, Courier
 from tracing.spool.format import service_directory
 from tracing.spool.leftovers import ship_left
 from tracing.spool.limits import ShipperLimits
 from tracing.spool.own import OwnSource
 from tracing.spool.spool import Spool
-from tracing.spool.transport import Transport
 
 THREAD_NAME: Final = "backtrail-shipper"
 # Names of the keys that every instrumentation of OpenTelemetry asks for, and the plain one for older
@@ -55,17 +54,16 @@ class Shipper:
     """
 
     def __init__(
-        self, spool: Spool, *, url: str, token: str | None, limits: ShipperLimits | None = None
+        self, spool: Spool, make_carrier: Callable[[], Carrier], limits: ShipperLimits | None = None
     ) -> None:
         """Prepare only.
 
-        Raises:
-            ConfigurationError: the URL cannot be used.
+        Args:
+            make_carrier: is called once in each process, by its shipping thread.
         """
         self._spool = spool
         self._limits = limits or ShipperLimits()
-        self._make_transport: Callable[[], Transport] = lambda: Transport(url, token, self._limits)
-        self._make_transport()
+        self._make_carrier = make_carrier
         self._counts: Counter[str] = Counter()
         self._run: _Run | None = None
         self.last_failure: str | None = None  # for a person to read; None since the last success
@@ -132,7 +130,7 @@ class Shipper:
         # The courier is a local on purpose: after a fork it lives on, untouched, in the frame of a thread
         # that is no more, and the child never runs into a lock inside its half-read connection.
         _suppress_instrumentation()
-        courier = Courier(self._make_transport(), self._limits, counts=self._counts)
+        courier = Courier(self._make_carrier(), self._limits, counts=self._counts)
         source = OwnSource(self._spool.current())
         scan_at_s = 0.0
         is_last_round = False
