@@ -1,4 +1,4 @@
-"""The ASGI application: routes to questions, deliveries and pages; every error becomes a problem.
+"""The ASGI application: routes to questions, streams, deliveries and pages; every error is a problem.
 
 Nothing that touches the store or the write-ahead log runs on the event loop: questions and deliveries have
 threads of their own, so that a heavy question never holds up what comes in.
@@ -24,24 +24,29 @@ from starlette.routing import Route
 from collector.api import problems, streams
 from collector.api.access import Access, Right
 from collector.api.answers import Answers
-from collector.api.bodies import Bodies, BodyTooLarge, Disconnected, NoRoom
+from collector.api.bodies import Bodies, Disconnected
+from collector.api.ingest import Receiver, Refuse
 from collector.api.metrics import RequestCounts
 from collector.api.openapi import document
 from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, STREAMS, Question, Stream
 from collector.api.parameters import Parameter, read_query
-from collector.api.problems import Problem, problem_of
+from collector.api.problems import Problem, Stopping, problem_of
 from collector.api.tail import Tail
 from collector.api.workers import Workers
-from collector.errors import Overloaded
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
-Deliver = Callable[[Mapping[str, str], bytes], Response]
 
 # Below this a packed answer saves less time on the wire than packing costs.
 GZIP_BYTES_MIN: Final = 16_384
 JSON: Final = "application/json"
+_PACKED: Final = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+_STREAMS: Final = {
+    "tailLogs": streams.tail,
+    "exportLogs": streams.export_logs,
+    "exportTrace": streams.export_trace,
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +54,7 @@ class Backend:
     """What the routes stand on. The service builds it; `access` and `stopping` may change while it runs."""
 
     answers: Answers
-    deliver: Mapping[str, Deliver]  # by the name of the delivery
+    receivers: Mapping[str, Receiver]  # by the name of the delivery
     pages: Mapping[str, Callable[[], Response]]  # by the name of the page
     access: Access
     bodies: Bodies
@@ -65,75 +70,59 @@ def application(backend: Backend) -> Starlette:
     """The collector's HTTP interface."""
     openapi = Response(orjson.dumps(document(backend.version)), media_type=JSON)
     pages = {**backend.pages, "openapi": lambda: openapi}
-    routes = [
-        *(
-            Route(
-                _pattern(question.path),
-                _guarded(backend, question.name, question.right, _asking(backend, question)),
-            )
-            for question in QUESTIONS
-        ),
-        *(
-            Route(stream.path, _guarded(backend, stream.name, stream.right, _streaming(backend, stream)))
-            for stream in STREAMS
-        ),
-        *(
-            Route(
-                delivery.path,
-                _guarded(backend, delivery.name, "ingest", _taking(backend, delivery.name)),
-                methods=["POST"],
-            )
-            for delivery in DELIVERIES
-        ),
-        *(
-            Route(page.path, _guarded(backend, page.name, page.right, _showing(backend, pages[page.name])))
-            for page in PAGES
-        ),
-    ]
+    routes: list[Route] = []
+
+    def add(path: str, name: str, right: Right, handler: Handler, refuse: Refuse | None = None) -> None:
+        method = "POST" if right == "ingest" else "GET"
+        guarded = _guarded(backend, name, right, handler, refuse)
+        # a service's name may hold slashes
+        routes.append(Route(path.replace("{service}", "{service:path}"), guarded, methods=[method]))
+
+    for question in QUESTIONS:
+        add(question.path, question.name, question.right, _asking(backend, question))
+    for stream in STREAMS:
+        add(stream.path, stream.name, stream.right, _streaming(backend, stream))
+    for delivery in DELIVERIES:
+        receiver = backend.receivers[delivery.name]
+        add(delivery.path, delivery.name, "ingest", _taking(backend, receiver), receiver.refuse)
+    for page in PAGES:
+        add(page.path, page.name, page.right, _showing(backend, pages[page.name], blocks=page.blocks))
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        headers = {**(error.headers or {})}
-        if "Allow" in headers:
-            headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-        detail = _unrouted_detail(request, error, headers.get("Allow", ""))
-        problem = problems.problem_of_status(error.status_code, detail)
+        problem = _problem_of_routing(request, error)
         backend.counts.add("none", problem.status, 0.0)
-        return problem_response(problem, request, headers=headers)
+        return problem_response(problem, request)
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: unrouted})
     app.router.redirect_slashes = False  # a redirect would be an answer that no document promises
     return app
 
 
-def problem_response(
-    problem: Problem, request: Request, headers: Mapping[str, str] | None = None
-) -> Response:
-    """A problem as the answer to a request."""
-    return Response(
-        problem.body(request.url.path),
-        status_code=problem.status,
-        media_type=problems.CONTENT_TYPE,
-        headers={**(headers or {}), **problem.headers},
-    )
+def problem_response(problem: Problem, request: Request, refuse: Refuse | None = None) -> Response:
+    """A problem as the answer to a request, in the words of the protocol if it has some."""
+    if refuse is None:
+        content_type, body = problems.CONTENT_TYPE, problem.body(request.url.path)
+    else:
+        content_type, body = refuse(problem, request.headers.get("content-type", ""))
+    return Response(body, status_code=problem.status, media_type=content_type, headers=dict(problem.headers))
 
 
-def _guarded(backend: Backend, name: str, right: Right, handler: Handler) -> Handler:
+def _guarded(backend: Backend, name: str, right: Right, handler: Handler, refuse: Refuse | None) -> Handler:
     """The handler behind the check of tokens, its errors as problems, its calls counted."""
 
     async def guarded(request: Request) -> Response:
         started = time.perf_counter()
         problem = backend.access.refusal(right, request.headers.raw)
-        if problem is not None:
-            response = problem_response(problem, request)
-        else:
+        if problem is None:
             try:
                 response = await handler(request)
             except Exception as error:
                 problem = problem_of(error)
                 if problem.status == 500:
                     logger.exception("%s %s failed", request.method, request.url.path)
-                response = problem_response(problem, request)
+        if problem is not None:
+            response = problem_response(problem, request, refuse)
         backend.counts.add(name, response.status_code, time.perf_counter() - started)
         return response
 
@@ -158,12 +147,35 @@ def _asking(backend: Backend, question: Question) -> Handler:
 
 
 def _streaming(backend: Backend, stream: Stream) -> Handler:
-    begin = {"tailLogs": streams.tail, "exportLogs": streams.export_logs, "exportTrace": streams.export_trace}
+    begin = _STREAMS[stream.name]
 
     async def answer(request: Request) -> Response:
-        return await begin[stream.name](backend, request, _values(stream.parameters, request))
+        return await begin(backend, request, _values(stream.parameters, request))
 
     return answer
+
+
+def _taking(backend: Backend, receiver: Receiver) -> Handler:
+    async def take(request: Request) -> Response:
+        if backend.stopping:
+            raise Stopping
+        try:
+            body = await backend.bodies.read(request.receive)
+        except Disconnected:
+            return Response(status_code=400)  # nobody reads it
+        try:
+            return await backend.ingest_workers.run(lambda: receiver.take(request.headers, body))
+        finally:
+            backend.bodies.release(body)
+
+    return take
+
+
+def _showing(backend: Backend, page: Callable[[], Response], *, blocks: bool) -> Handler:
+    async def show(request: Request) -> Response:
+        return await backend.query_workers.run(page) if blocks else page()
+
+    return show
 
 
 def _values(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]:
@@ -171,54 +183,14 @@ def _values(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]
     return {**request.path_params, **read_query(parameters, given)}
 
 
-def _taking(backend: Backend, name: str) -> Handler:
-    deliver = backend.deliver[name]
-
-    async def take(request: Request) -> Response:
-        if backend.stopping:
-            return problem_response(_STOPPING, request)
-        try:
-            body = await backend.bodies.read(request.receive)
-        except BodyTooLarge:
-            limit = backend.bodies.body_bytes_max
-            detail = f"at most {limit} bytes are taken in one request; send less at once (body_bytes_max)"
-            problem = Problem(kind="too-large", detail=detail)
-            return problem_response(problem, request, headers={"Connection": "close"})
-        except NoRoom:
-            raise Overloaded("too many bodies are under way at once", retry_after_s=1.0) from None
-        except Disconnected:
-            return Response(status_code=400)  # nobody reads it
-        try:
-            return await backend.ingest_workers.run(lambda: deliver(request.headers, body))
-        finally:
-            backend.bodies.release(body)
-
-    return take
-
-
-def _showing(backend: Backend, page: Callable[[], Response]) -> Handler:
-    async def show(request: Request) -> Response:
-        return page()
-
-    return show
-
-
-def _pattern(path: str) -> str:
-    """The path for the router: a service's name may hold slashes."""
-    return path.replace("{service}", "{service:path}")
-
-
-def _unrouted_detail(request: Request, error: HTTPException, allowed: str) -> str:
+def _problem_of_routing(request: Request, error: HTTPException) -> Problem:
+    """What Starlette's router says: no such path, or no such method."""
+    headers = dict(error.headers or {})
     if error.status_code == 404:
-        return f"{request.url.path[:200]}: no such path; /api/v1/openapi.json lists what there is"
-    if error.status_code == 405:
-        return f"{request.method} is not known here; {allowed} is"
-    return str(error.detail)
-
-
-_PACKED: Final = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-_STOPPING: Final = problems.Problem(
-    kind="stopping",
-    detail="the collector is stopping; keep the records and send them again",
-    headers={"Retry-After": "2"},
-)
+        detail = f"{request.url.path[:200]}: no such path; /api/v1/openapi.json lists what there is"
+    elif error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(headers.get("Allow", "").split(", ")))
+        detail = f"{request.method} is not known here; {headers['Allow']} is"
+    else:
+        detail = str(error.detail)
+    return problems.problem_of_status(error.status_code, detail, headers)

@@ -6,13 +6,15 @@ from typing import Final
 
 from starlette.types import Receive
 
-
-class BodyTooLarge(Exception):
-    """The body is longer than one body may be."""
+from collector.errors import CollectorError, Overloaded
 
 
-class NoRoom(Exception):
-    """All bodies together are longer than what may be held in memory."""
+class BodyTooLarge(CollectorError):
+    """The body is longer than `bytes_max`."""
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(f"the body is longer than {bytes_max} bytes")
+        self.bytes_max = bytes_max
 
 
 class Disconnected(Exception):
@@ -40,11 +42,11 @@ class Bodies:
         """The whole body; give it back with `release` once it is done with.
 
         Raises:
-            BodyTooLarge, NoRoom, Disconnected: nothing is held then.
+            BodyTooLarge, Overloaded, Disconnected: nothing is held then.
         """
         chunks: list[bytes] = []
         held = thrown_away = 0
-        trouble: BodyTooLarge | NoRoom | None = None
+        trouble: CollectorError | None = None
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -56,9 +58,9 @@ class Bodies:
                 held += len(chunk)
                 self.in_flight_bytes += len(chunk)
                 if held > self.body_bytes_max:
-                    trouble = BodyTooLarge()
+                    trouble = BodyTooLarge(self.body_bytes_max)
                 elif self.in_flight_bytes > self.in_flight_bytes_max:
-                    trouble = NoRoom()
+                    trouble = Overloaded("too many bodies are under way at once", retry_after_s=1.0)
             if trouble is not None:
                 chunks.clear()
                 self.in_flight_bytes -= held

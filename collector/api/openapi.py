@@ -163,7 +163,8 @@ def _delivery(delivery: Delivery) -> JsonObject:
                     "bad-request",
                     "too-large",
                     "unsupported-media-type",
-                )
+                ),
+                delivery.refusals,
             ),
         },
     }
@@ -199,7 +200,9 @@ def _parameter(parameter: Parameter, *, place: str | None = None) -> JsonObject:
     return described
 
 
-def _problem_responses(kinds: Iterable[str]) -> dict[str, Any]:
+def _problem_responses(
+    kinds: Iterable[str], content_types: Iterable[str] = (problems.CONTENT_TYPE,)
+) -> dict[str, Any]:
     """One response a status, in order; its description lists the kinds that share the status."""
     by_status: dict[int, list[str]] = {}
     for kind in dict.fromkeys(kinds):
@@ -207,7 +210,18 @@ def _problem_responses(kinds: Iterable[str]) -> dict[str, Any]:
     return {
         str(status): {
             "description": "; ".join(problems.KINDS[kind][1] for kind in kinds_of_status),
-            "content": {problems.CONTENT_TYPE: {"schema": {"$ref": REF.format(name="Problem")}}},
+            "content": {
+                content_type: {"schema": _problem_schema(content_type)} for content_type in content_types
+            },
         }
         for status, kinds_of_status in sorted(by_status.items())
     }
+
+
+def _problem_schema(content_type: str) -> JsonObject:
+    """Errors are problems, except where OTLP has a `Status` of its own."""
+    if content_type == problems.CONTENT_TYPE:
+        return {"$ref": REF.format(name="Problem")}
+    if content_type == "application/json":
+        return {"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}}
+    return {"type": "string", "format": "binary"}

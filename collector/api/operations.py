@@ -12,6 +12,7 @@ from collector.api import exports, shapes
 from collector.api.access import Right
 from collector.api.answers import PAGE_RECORDS_MAX, Answers
 from collector.api.parameters import Parameter
+from collector.api.problems import CONTENT_TYPE
 from collector.api.shapes import JsonObject
 
 Ask = Callable[[Answers, dict[str, Any]], JsonObject]
@@ -55,6 +56,7 @@ class Delivery:
     content_types: tuple[str, ...]
     answers: dict[str, JsonObject]  # schema by content type
     headers: tuple[Parameter, ...] = ()
+    refusals: tuple[str, ...] = (CONTENT_TYPE,)  # content types of errors, where the protocol has its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class Page:
     content_type: str
     answers: dict[int, str]  # what each status means
     right: Right = "open"
+    blocks: bool = False  # it reads the store, so it is not made on the event loop
 
 
 _TIME: Final = "in human words (`15m`, `2h`, `yesterday 14:00`), RFC 3339, or epoch nanoseconds"
@@ -330,6 +333,36 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
             _ENCODING,
         ),
     ),
+    Delivery(
+        name="ingestOtlpLogs",
+        path="/v1/logs",
+        summary="Take OTLP logs in",
+        description="OTLP/HTTP `ExportLogsServiceRequest`, protobuf or JSON.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        refusals=_OTLP_TYPES,
+        headers=(_ENCODING,),
+    ),
+    Delivery(
+        name="ingestOtlpTraces",
+        path="/v1/traces",
+        summary="Take OTLP spans in",
+        description="OTLP/HTTP `ExportTraceServiceRequest`, protobuf or JSON.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        refusals=_OTLP_TYPES,
+        headers=(_ENCODING,),
+    ),
+    Delivery(
+        name="ingestOtlpMetrics",
+        path="/v1/metrics",
+        summary="Answer OTLP metrics politely",
+        description="Metrics are not kept here: they are counted, dropped, and the answer says so.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        refusals=_OTLP_TYPES,
+        headers=(_ENCODING,),
+    ),
 )
 
 PAGES: Final[tuple[Page, ...]] = (
@@ -354,6 +387,7 @@ PAGES: Final[tuple[Page, ...]] = (
         content_type="text/plain",
         answers={200: "Prometheus text format 0.0.4"},
         right="read",
+        blocks=True,
     ),
     Page(
         name="openapi",

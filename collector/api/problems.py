@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from collector.api.bodies import BodyTooLarge
 from collector.api.parameters import InvalidParameter
 from collector.errors import (
     CollectorError,
@@ -80,6 +81,10 @@ class Problem:
         )
 
 
+class Stopping(CollectorError):
+    """The service takes nothing more, because it is about to end."""
+
+
 def problem_of(error: Exception) -> Problem:
     """Say what an error means to whoever asked. What is not ours is our own fault: `internal`."""
     match error:
@@ -91,7 +96,14 @@ def problem_of(error: Exception) -> Problem:
         case NotFound():
             return Problem(kind="not-found", detail=str(error))
         case Overloaded():
-            return overloaded(str(error), retry_after_s=error.retry_after_s)
+            return _overloaded("overloaded", str(error), error.retry_after_s)
+        case Stopping():
+            return _overloaded(
+                "stopping", "the collector is stopping; keep what you have, send it again", 2.0
+            )
+        case BodyTooLarge():
+            detail = f"at most {error.bytes_max} bytes are taken in one request; send less (body_bytes_max)"
+            return Problem(kind="too-large", detail=detail, headers={"Connection": "close"})
         case Refused():
             kind = _REFUSALS.get(error.reason, "bad-request")
             members = {"reason": error.reason}
@@ -109,23 +121,22 @@ def problem_of(error: Exception) -> Problem:
             )
 
 
-def overloaded(detail: str, *, retry_after_s: float) -> Problem:
+def _overloaded(kind: str, detail: str, retry_after_s: float) -> Problem:
     """A 503 that says when to come back; HTTP wants whole seconds, so upwards."""
     seconds = max(1, math.ceil(retry_after_s))
     return Problem(
-        kind="overloaded",
+        kind=kind,
         detail=detail,
         extensions={"retry_after_s": retry_after_s},
         headers={"Retry-After": str(seconds)},
     )
 
 
-def problem_of_status(status: int, detail: str) -> Problem:
+def problem_of_status(status: int, detail: str, headers: Mapping[str, str]) -> Problem:
     """The problem for an error status of the HTTP layer itself."""
-    for kind, (known, _) in _BY_STATUS:
-        if known == status:
-            return Problem(kind=kind, detail=detail or http.HTTPStatus(status).description)
-    return Problem(kind="bad-request" if status < 500 else "internal", detail=detail)
+    kinds = (kind for kind, (of_kind, _) in _BY_STATUS if of_kind == status)
+    kind = next(kinds, "bad-request" if status < 500 else "internal")
+    return Problem(kind=kind, detail=detail or http.HTTPStatus(status).description, headers=headers)
 
 
 # Reasons of refused requests that have a status of their own; all others are 400.
@@ -135,4 +146,4 @@ _REFUSALS: Final = {
     "unsupported_encoding": "unsupported-media-type",
 }
 # HTTP's own 404 is about paths, not about ids
-_BY_STATUS: Final = [("no-such-path", (404, "")), *KINDS.items()]
+_BY_STATUS: Final = (("no-such-path", (404, "")), *KINDS.items())

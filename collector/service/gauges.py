@@ -22,7 +22,7 @@ def service_metrics(pipeline: Pipeline, backend: Backend, *, ready: bool) -> Ite
     yield from _http(backend)
     yield from _store(pipeline)
     yield from _room("wal", pipeline.wal.stats(), gauges=("last_seq", "segments", "bytes"))
-    yield from _room("intake", pipeline.intake.stats())
+    yield from _intake(pipeline.intake.stats())
     yield from _room(
         "indexing",
         pipeline.indexer.stats(),
@@ -83,6 +83,16 @@ def _store(pipeline: Pipeline) -> Iterator[Metric]:
     yield _gauge("store_durable_seq", "Number of the last record that is durable here.", stats.durable_seq)
     yield _gauge("store_damaged_partitions", "Partitions that were set aside.", stats.damaged_partitions)
     yield _gauge("store_damaged_records", "Records in them, as far as is known.", stats.damaged_records)
+
+
+def _intake(stats: Mapping[str, float]) -> Iterator[Metric]:
+    """Counts of what came in; `otlp_logs.requests` is a sample of `requests` with that protocol."""
+    by_metric: dict[str, list[Sample]] = {}
+    for key, value in sorted(stats.items()):
+        protocol, _, counted = key.rpartition(".")
+        by_metric.setdefault(counted, []).append(Sample(value, {"protocol": protocol}))
+    for counted, samples in by_metric.items():
+        yield Metric(f"{PREFIX}intake_{counted}_total", "counter", f"{counted} taken in.", samples)
 
 
 def _room(name: str, stats: Mapping[str, float], *, gauges: tuple[str, ...] = ()) -> Iterator[Metric]:

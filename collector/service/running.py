@@ -17,7 +17,7 @@ from collector.api import metrics
 from collector.api.access import Access
 from collector.api.app import JSON, Backend, application
 from collector.api.bodies import Bodies
-from collector.api.ingest import deliveries
+from collector.api.ingest import receivers
 from collector.api.metrics import RequestCounts
 from collector.api.server import HttpServer
 from collector.api.tail import Tail
@@ -176,7 +176,7 @@ class _Parts:
             self._lock = threading.Lock()  # guards `_progress`
             self.backend = Backend(
                 answers=self.pipeline.answers,
-                deliver=deliveries(self.pipeline.intake),
+                receivers=receivers(self.pipeline.intake),
                 pages={"health": self._health, "readiness": self._readiness, "metrics": self._metrics},
                 access=Access.of(settings),
                 bodies=Bodies(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from collector.api.bodies import Bodies, BodyTooLarge, Disconnected, NoRoom
+from collector.api.bodies import Bodies, BodyTooLarge, Disconnected
+from collector.errors import Overloaded
 
 
 def sender(*chunks: bytes | None) -> Callable[[], Awaitable[dict[str, Any]]]:
@@ -65,7 +66,7 @@ def test_all_bodies_together_are_bounded() -> None:
     """A second body has to wait until the first is released."""
     bodies = Bodies(body_bytes_max=6, in_flight_bytes_max=8)
     first = read(bodies, b"abcdef")
-    with pytest.raises(NoRoom):
+    with pytest.raises(Overloaded):
         read(bodies, b"abc")
     assert bodies.in_flight_bytes == 6
     bodies.release(first)
