@@ -37,7 +37,7 @@ class XTraceId:
     fields = frozenset({HEADER})
 
     def read(self, get: Get, names: Callable[[], list[str]], found: Found) -> None:
-        """Take the id as the trace to be in, or, where it cannot be or another one counts, as an attribute."""
+        """Take the id as the trace to be in; as an attribute where it cannot be, or another one counts."""
         header = get("x-trace-id") or get(HEADER)
         if header is None:
             return
