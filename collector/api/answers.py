@@ -20,8 +20,6 @@ from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
 from collector.errors import NotFound, QueryError
 from collector.ledger import Ledger
 from collector.model import Trace
-from collector.query import parse_query
-from collector.query.times import parse_duration, parse_time
 from collector.store.conditions import And, Condition, Equals
 from collector.store.contract import EVERYTHING, Store
 from collector.trace.build import build_trace
@@ -129,7 +127,7 @@ class Answers:
             self.condition(q, service=service, operation=operation),
             start_ns=start_ns,
             end_ns=end_ns,
-            min_duration_ns=parse_duration(min_duration) if isinstance(min_duration, str) else min_duration,
+            min_duration_ns=_duration(min_duration),
             error=error,
             limit=self._checked_limit(limit),
         )
@@ -246,10 +244,9 @@ class Answers:
         if trace_id is not None:
             if start is not None or end is not None:
                 raise QueryError("root cause: name a trace_id or a time range, not both")
-            trace_id = checked_trace_id(trace_id)
-            if not self._store.trace(trace_id, records_max=1):
-                raise NotFound(f"trace {trace_id}: nothing is stored under this id")
-            return plain(views.verdict_view(root_cause_of_trace(self._store, trace_id)))
+            status_of = self._ledger.trace_status if self._ledger is not None else None
+            verdict = root_cause_of_trace(self._store, checked_trace_id(trace_id), status_of=status_of)
+            return plain(views.verdict_view(verdict))
         if start is None and end is None:
             raise QueryError(
                 f"root cause: name a trace_id or a time range, for instance start={WINDOW_DEFAULT}"
@@ -316,13 +313,13 @@ class Answers:
         """
         parts: list[Condition] = []
         if q.strip():
-            parts.append(parse_query(q))
+            parts.append(_parsed(q))
         if service is not None:
             parts.append(Equals("service", service))
         if operation is not None:
             parts.append(Equals("name", operation))
         if level is not None:
-            parts.append(parse_query(f"level:>={level}"))
+            parts.append(_parsed(f"level:>={level}"))
         if trace_id is not None:
             parts.append(Equals("trace_id", checked_trace_id(trace_id)))
         return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else EVERYTHING
@@ -349,5 +346,27 @@ def checked_trace_id(text: str) -> str:
     return trace_id
 
 
+# The languages of people are loaded when somebody speaks them: the parser alone takes longer to load than
+# most answers take to give, and a command on a data directory is over in a moment.
+
+
+def _parsed(q: str) -> Condition:
+    from collector.query import parse_query
+
+    return parse_query(q)
+
+
 def _time(value: str | int | None, now_ns: int) -> int | None:
-    return parse_time(value, now_ns=now_ns) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    from collector.query.times import parse_time
+
+    return parse_time(value, now_ns=now_ns)
+
+
+def _duration(value: str | int | None) -> int | None:
+    if not isinstance(value, str):
+        return value
+    from collector.query.times import parse_duration
+
+    return parse_duration(value)

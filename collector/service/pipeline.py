@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
@@ -15,8 +14,6 @@ from collector.ledger import Ledger
 from collector.settings import Settings
 from collector.store.contract import Store
 from collector.wal import Wal, WalLimits
-
-logger = logging.getLogger(__name__)
 
 STORE: Final = "store"
 WAL: Final = "wal"
@@ -83,14 +80,18 @@ class Pipeline:
         """Wait until everything that was taken in can be found; return whether that happened in time."""
         return self.indexer.wait_until(self.wal.last_seq, timeout_s)
 
-    def close(self) -> None:
-        """Index what is left, commit, let go of the directory. Nothing may be taken in any more."""
-        if not self.indexer.stop(DRAIN_TIMEOUT_S):
-            logger.error("the store did not take everything in time; the next start goes on from there")
+    def close(self) -> bool:
+        """Index what is left, commit, let go of the directory. Nothing may be taken in any more.
+
+        Returns:
+            Whether the store has everything; if not, the write-ahead log has, and the next start goes on.
+        """
+        finished = self.indexer.stop(DRAIN_TIMEOUT_S)
         self.wal.close()
         self.ledger.close()
         self.store.close()
         self._directory.close()
+        return finished
 
     def __enter__(self) -> Self:
         return self

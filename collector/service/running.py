@@ -89,8 +89,10 @@ class Collector:
         """Take nothing more, finish what runs, index and commit what is left. Twice is harmless."""
         parts, self._parts = self._parts, None
         if parts is not None:
-            parts.close()
-            logger.info("stopped; everything that was acknowledged is stored")
+            if parts.close():
+                logger.info("stopped; everything that was acknowledged is indexed")
+            else:
+                logger.error("stopped before all was indexed; it is safe in the log, the next start goes on")
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reads the settings again.
@@ -208,13 +210,13 @@ class _Parts:
             self.pipeline.close()
             raise
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self.backend.stopping = True
         self.backend.tail.stop()
         self.server.stop()
         self.backend.ingest_workers.close()
         self.backend.query_workers.close()
-        self.pipeline.close()
+        return self.pipeline.close()
 
     def look(self) -> Readiness:
         if self.backend.stopping:
