@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from rich.text import Text
 
 from collector.cli_source import Place
-from collector.cli_text import Screen, clean, count
+from collector.cli_text import Screen, clean, count, grouped
 from collector.receive.files import ImportLine, ImportReport, read_files
 
 REFUSALS_SHOWN_MAX: Final = 5
@@ -66,7 +66,7 @@ def import_lines(report: ImportReport, answer: dict[str, Any], *, where: str) ->
     lines = [Text(f"Read {count(report.records, 'record')} from {count(report.files, 'file')} into {where}.")]
     already = answer.get("already_stored")
     if already is not None:
-        known = f", {already:,} were there already".replace(",", " ", 1) if already else ""
+        known = f"; {grouped(already)} were there already" if already else ""
         lines.append(Text(f"{count(answer['stored'], 'record')} added{known}."))
     if unreadable := report.unreadable.total():
         lines.append(Text(f"{count(unreadable, 'line')} could not be read:", style="bold yellow"))
@@ -95,6 +95,6 @@ def _with_progress(lines: Iterable[ImportLine], report: ImportReport, screen: Sc
         for number, line in enumerate(lines):
             if number % PROGRESS_EVERY_RECORDS == 0:
                 progress.update(
-                    task, total=report.bytes_total, completed=report.bytes_read, records=f"{number:,}"
+                    task, total=report.bytes_total, completed=report.bytes_read, records=grouped(number)
                 )
             yield line

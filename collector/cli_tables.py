@@ -8,7 +8,17 @@ from typing import Any, Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from collector.cli_text import Palette, clean, count, day_and_time, duration, fitted, level_style, time_of_day
+from collector.cli_text import (
+    Palette,
+    clean,
+    count,
+    day_and_time,
+    duration,
+    fitted,
+    grouped,
+    level_style,
+    time_of_day,
+)
 
 JsonObject = dict[str, Any]
 
@@ -30,15 +40,18 @@ def record_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
         if record["timestamp"][:10] != day:
             day = record["timestamp"][:10]
             lines.append(Text(day, style="bold"))
-        lines.append(fitted(record_line(record, palette), width))
+        lines.append(record_line(record, palette, width=width))
         if exception := record.get("exception"):
             title = ": ".join(clean(str(exception[key])) for key in ("type", "message") if exception.get(key))
             lines.append(fitted(Text(f"{'':<20}{title}", style="red"), width))
     return lines
 
 
-def record_line(record: JsonObject, palette: Palette) -> Text:
-    """One record: time, level, service, what it says, and the trace it belongs to."""
+def record_line(record: JsonObject, palette: Palette, *, width: int | None = None) -> Text:
+    """One record: time, level, service, what it says, and the trace it belongs to.
+
+    On a narrow terminal the message is cut, never the trace id: it is what the next command needs.
+    """
     line = Text.assemble(
         (time_of_day(record["timestamp"]), "dim"),
         (f"  {record['level']:<5} ", level_style(record["level"])),
@@ -47,9 +60,11 @@ def record_line(record: JsonObject, palette: Palette) -> Text:
     )
     if record.get("kind") == "span":
         line.append(f"  {duration(record.get('duration_ns') or 0)}", style="dim")
-    if trace_id := record.get("trace_id"):
-        line.append(f"  {trace_id}", style="dim")
-    return line
+    trace_id = record.get("trace_id")
+    if trace_id is None:
+        return fitted(line, width)
+    end = Text(f"  {trace_id}", style="dim")
+    return fitted(line, None if width is None else width - end.cell_len).append_text(end)
 
 
 def trace_list_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
@@ -79,9 +94,9 @@ def service_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]
     rows = [
         [
             Text(clean(item["service"]), style=palette.style(item["service"])),
-            Text(f"{item['spans']:,}".replace(",", " ")),
-            Text(f"{item['logs']:,}".replace(",", " ")),
-            Text(f"{item['errors']:,}".replace(",", " "), style="bold red" if item["errors"] else "dim"),
+            Text(grouped(item["spans"])),
+            Text(grouped(item["logs"])),
+            Text(grouped(item["errors"]), style="bold red" if item["errors"] else "dim"),
             Text(str(item["operations"])),
             Text(_length(item["duration_p50_ns"])),
             Text(_length(item["duration_p95_ns"])),
@@ -94,20 +109,19 @@ def service_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]
 
 def stats_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
     """What is stored, and with a running service what it has done since its start."""
-    number = "{:,}".format
     facts = [
-        ("records", number(answer["records"])),
-        ("  logs", number(answer["logs"])),
-        ("  spans", number(answer["spans"])),
+        ("records", grouped(answer["records"])),
+        ("  logs", grouped(answer["logs"])),
+        ("  spans", grouped(answer["spans"])),
         ("on disk", _bytes(answer["bytes"])),
-        ("partitions", number(answer["partitions"])),
+        ("partitions", grouped(answer["partitions"])),
         ("oldest", day_and_time(answer["oldest"]) if answer["oldest"] else "–"),
         ("newest", day_and_time(answer["newest"]) if answer["newest"] else "–"),
     ]
     for part in ("intake", "wal", "indexing"):
         for name, value in (answer[part] or {}).items():
-            facts.append((f"{part}.{name}", number(value) if isinstance(value, int) else str(value)))
-    rows = [[Text(name), Text(value.replace(",", " "), style="bold")] for name, value in facts]
+            facts.append((f"{part}.{name}", grouped(value) if isinstance(value, int) else str(value)))
+    rows = [[Text(name), Text(value, style="bold")] for name, value in facts]
     return table_lines(["", ""], rows, width=width)
 
 

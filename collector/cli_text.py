@@ -91,9 +91,14 @@ def epoch_ms(timestamp: str) -> float:
     return datetime.fromisoformat(f"{timestamp[:26]}+00:00").timestamp() * 1000
 
 
+def grouped(number: int) -> str:
+    """`186 978`."""
+    return f"{number:,}".replace(",", " ")
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """`1 span`, `12 spans`, `186 978 records`."""
-    return f"{number:,}".replace(",", " ") + f" {noun if number == 1 else plural or noun + 's'}"
+    return f"{grouped(number)} {noun if number == 1 else plural or noun + 's'}"
 
 
 def level_style(level: str) -> str:
