@@ -18,22 +18,28 @@ from tracing.line import plain
 
 DEPTH_MAX: Final = 64  # deeper nesting in an attribute is kept as text; people's data ends long before
 
+INTEGER_MAX: Final = 10**4000  # Python itself writes no integer of more than 4 300 digits
+
 _encoder: Final = msgspec.json.Encoder(enc_hook=plain)
 _decoder: Final = msgspec.json.Decoder(Record)
 _replace: Final = msgspec.structs.replace
 
 
-def pack(record: Record) -> bytes:
+def pack(record: Record) -> tuple[bytes, Record]:
     """Write a record without its resource; `unpack` is the inverse.
 
     What JSON has no word for is written as `tracing.line.encode` would: a value of an unknown type as
     its `repr`, a lone surrogate as `?`, NaN and infinities as null.
+
+    Returns:
+        The bytes, and the record as it now stands: another one only where a text had to be mended.
     """
     bare = _replace(record, resource=NO_ATTRIBUTES) if record.resource else record
     try:
-        return _encoder.encode(bare)
+        return _encoder.encode(bare), record
     except (ValueError, TypeError, RecursionError, OverflowError):
-        return _encoder.encode(_mended_record(bare))
+        body = _encoder.encode(_mended_record(bare))
+        return body, unpack(body, record.resource)
 
 
 def unpack(body: bytes, resource: dict[str, Any] = NO_ATTRIBUTES) -> Record:
@@ -64,7 +70,7 @@ def unpack_resource(body: bytes) -> dict[str, Any]:
 def storable(record: Record) -> Record:
     """The record as any store gives it back: a copy that shares nothing with the caller's."""
     resource = unpack_resource(pack_resource(record.resource)) if record.resource else NO_ATTRIBUTES
-    return unpack(pack(record), resource)
+    return unpack(pack(record)[0], resource)
 
 
 def _mended_record(record: Record) -> Record:
@@ -75,8 +81,10 @@ def _mended_record(record: Record) -> Record:
 
 def _mended(value: Any, depth_max: int) -> Any:
     """Copy a value into what JSON can say; the slow way round, for what the encoder refuses."""
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < INTEGER_MAX else plain(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

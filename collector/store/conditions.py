@@ -125,7 +125,7 @@ def matches(condition: Condition, record: Record) -> bool:
         case Wildcard(field, pattern):
             return any(_wild(field, text_of(found), pattern) for found in field_values(record, field))
         case Range():
-            return any(_within(found, condition) for found in field_values(record, condition.field))
+            return any(within(found, condition) for found in field_values(record, condition.field))
         case Exists(field):
             return any(True for _ in field_values(record, field))
         case And(parts):
@@ -209,7 +209,8 @@ def _equal(found: Any, wanted: str | int | float | bool) -> bool:
     return str(found) == str(wanted)
 
 
-def _within(found: Any, bounds: Range) -> bool:
+def within(found: Any, bounds: Range) -> bool:
+    """Whether a value is a number between the bounds."""
     if isinstance(found, bool) or not isinstance(found, int | float):
         return False
     if bounds.low is not None and (found < bounds.low or (found == bounds.low and not bounds.low_included)):

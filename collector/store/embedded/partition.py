@@ -1,0 +1,202 @@
+"""One partition: a directory with an index, its dictionary, and a note of its format.
+
+A partition is made under another name and renamed when it is whole, so that a directory with a
+partition's name can always be opened, whenever the process was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import tantivy
+
+from collector.errors import CollectorError, Damaged, DataDirectoryInUse, StoreFailed
+from collector.store.embedded import schema as sc
+from collector.store.embedded.files import replace_file, sync_directory
+from collector.store.embedded.profiles import Dictionary
+from collector.store.embedded.snapshot import Bounds, Snapshot, Unreadable, guarded
+
+NOTE: Final = "partition.json"
+DICTIONARY: Final = "dictionary"
+INDEX: Final = "index"
+
+
+class Partition:
+    """A partition that is open for reading, and for writing while `writer` is there."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        """Open what is there.
+
+        Raises:
+            Damaged: a file is not what was written.
+            CollectorError: it was written by a newer version.
+        """
+        self.path = path
+        self.name = path.name
+        _check_note(path)
+        self.dictionary = Dictionary(path / DICTIONARY, writable=not read_only)
+        self._index = guarded(self.name, lambda: sc.open_index(str(path / INDEX)))
+        self._writer: tantivy.IndexWriter | None = None
+        self.dirty = False
+        self._bounds: Bounds | None = None  # of what was added, from the first record on
+        self._state = self._stat()
+        self.snapshot = self._take_snapshot()
+        self.committed_seq = self._highest_seq()
+        self.appended_seq = self.committed_seq
+        self.appended = self.snapshot.documents  # records, visible or not
+
+    @classmethod
+    def create(cls, path: Path) -> Partition:
+        """Make an empty partition.
+
+        Raises:
+            OSError: the disk is full or failed; nothing is left under the partition's name.
+        """
+        unfinished = path.with_name(f".new-{path.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        (unfinished / INDEX).mkdir(parents=True)
+        sc.open_index(str(unfinished / INDEX))
+        note = msgspec.json.encode({"format": sc.FORMAT_VERSION})
+        replace_file(unfinished / NOTE, note, durable=True)
+        sync_directory(unfinished)
+        unfinished.rename(path)
+        sync_directory(path.parent)
+        return cls(path, read_only=False)
+
+    def _stat(self) -> tuple[int, int, int]:
+        """Changes whenever a commit or a merge has changed the index."""
+        found = (self.path / INDEX / "meta.json").stat()
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def _take_snapshot(self) -> Snapshot:
+        guarded(self.name, self._index.reload)
+        # After the index: a commit makes the dictionary durable first, so this order leaves no number
+        # without its entry.
+        self.dictionary.load()
+        return Snapshot(self.name, guarded(self.name, self._index.searcher), self.dictionary, self._bounds)
+
+    def _highest_seq(self) -> int:
+        hits = guarded(self.name, lambda: self.snapshot.top_by(sc.SEQ, 1))
+        return hits[0][0] if hits else 0
+
+    def refresh(self) -> None:
+        """See what another process has written since the last time; cheap when it has not.
+
+        Raises:
+            Damaged: a file is not what was written.
+        """
+        state = self._stat()
+        if state != self._state:
+            self.snapshot = self._take_snapshot()
+            self._state = state
+
+    # ------------------------------------------------------------ writing
+
+    def open_writer(self, heap_bytes: int) -> None:
+        """Get ready to write.
+
+        Raises:
+            DataDirectoryInUse: another process writes to it.
+            StoreFailed: the disk is full or failed.
+        """
+        if self._writer is None:
+            try:
+                self._writer = guarded(self.name, lambda: self._index.writer(heap_bytes, 1))
+            except Unreadable as error:
+                if "lock" in str(error).lower():
+                    raise DataDirectoryInUse(f"{self.path}: another process writes to it") from error
+                raise StoreFailed(f"{self.path}: no writer: {error}") from error
+
+    def add(self, document: tantivy.Document, *, order: int, seq: int) -> None:
+        """Write one record into memory; `commit` makes it durable.
+
+        Args:
+            order: the record's place in time, as the document has it.
+        Raises:
+            StoreFailed: the disk is full or failed.
+        """
+        assert self._writer is not None
+        self.dirty = True
+        try:
+            self._writer.add_document(document)
+        except Exception as error:
+            raise StoreFailed(f"{self.path}: cannot be written to: {error}") from error
+        self.appended += 1
+        if self._bounds is None:
+            self._bounds = self.snapshot.bounds or (order, order)
+        low, high = self._bounds
+        if order < low or order > high:
+            self._bounds = min(low, order), max(high, order)
+        if seq > self.appended_seq:
+            self.appended_seq = seq
+
+    def commit(self) -> None:
+        """Make what was added durable and visible; does nothing when nothing was.
+
+        Raises:
+            StoreFailed: the disk is full or failed.
+        """
+        if not self.dirty or self._writer is None:
+            return
+        try:
+            self.dictionary.save()
+            self._writer.commit()
+        except Exception as error:
+            raise StoreFailed(f"{self.path}: cannot be written to: {error}") from error
+        self.dirty = False
+        self.committed_seq = self.appended_seq
+        self.snapshot = self._take_snapshot()
+        self.appended = self.snapshot.documents
+
+    def delete(self, query: tantivy.Query) -> None:
+        """Take records out; `commit` makes it durable and visible."""
+        assert self._writer is not None
+        self.dirty = True
+        self._bounds = None
+        self._writer.delete_documents_by_query(query)
+
+    def abandon(self) -> None:
+        """Forget what was added since the last commit, and the writer, which may be broken."""
+        self._writer = None
+        self.dirty = False
+        self._bounds = None
+        self.appended_seq = self.committed_seq
+        self.appended = self.snapshot.documents
+
+    def close_writer(self) -> None:
+        """Let go of the writer, its thread and its memory; what was committed stays."""
+        self.abandon()
+        self.dictionary.close()
+
+    @property
+    def writing(self) -> bool:
+        """Whether a writer is open."""
+        return self._writer is not None
+
+    def bytes(self) -> int:
+        """Size on disk."""
+        total = 0
+        for directory in (self.path, self.path / INDEX):
+            for entry in os.scandir(directory):
+                try:
+                    if entry.is_file():
+                        total += entry.stat().st_size
+                except FileNotFoundError:
+                    continue  # a merge has just replaced it
+        return total
+
+
+def _check_note(path: Path) -> None:
+    try:
+        found = msgspec.json.decode((path / NOTE).read_bytes())["format"]
+    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+        raise Damaged(f"{path / NOTE}: {error}") from error
+    if found != sc.FORMAT_VERSION:
+        raise CollectorError(
+            f"{path}: written in format {found}, this version reads {sc.FORMAT_VERSION}; "
+            "use the version of backtrail that wrote it, or a newer one"
+        )

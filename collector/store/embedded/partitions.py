@@ -1,0 +1,277 @@
+"""The partitions of a store: which one a record belongs to, opening, rolling, setting aside, dropping.
+
+```text
+lock                 held with flock by the writer
+state.json           see `state.py`
+partitions/2026-11-24.0/    arrived on that day (UTC); .1 when .0 was full
+damaged/…            set aside: not what was written; kept for a person to look at
+```
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import RLock
+from typing import Final
+
+from collector.errors import Damaged, DataDirectoryInUse, StoreFailed
+from collector.store.embedded.damage import damaged_files
+from collector.store.embedded.files import sync_directory
+from collector.store.embedded.limits import StoreLimits
+from collector.store.embedded.partition import INDEX, Partition
+from collector.store.embedded.state import State, read_state, write_state
+
+PARTITIONS: Final = "partitions"
+DAMAGED: Final = "damaged"
+DAY_NS: Final = 86_400_000_000_000
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Partitions:
+    """All partitions of a directory. Readers take `all`; everything else belongs to the writer."""
+
+    def __init__(self, directory: Path, limits: StoreLimits, *, read_only: bool) -> None:
+        """Open what is there; what is damaged is set aside and never stops the start.
+
+        Raises:
+            DataDirectoryInUse: another process writes to it.
+            CollectorError: it was written by a newer version.
+            OSError: the directory cannot be made or read.
+        """
+        self.directory = directory
+        self.limits = limits
+        self.read_only = read_only
+        self.all: tuple[Partition, ...] = ()  # by name, that is by day; replaced, never changed
+        self._home = directory / PARTITIONS
+        self._lock = RLock()
+        self._lock_file: int | None = None
+        if not read_only:
+            self._home.mkdir(parents=True, exist_ok=True)
+            self._lock_file = _locked(directory / "lock")
+            for leftover in self._home.glob(".*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        self.state: State = read_state(directory)
+        self._unreadable: set[str] = set()  # a reader passes these over, and leaves them where they are
+        self._open_all()
+
+    def _open_all(self) -> None:
+        to_verify = self.limits.verify_at_open_bytes_max
+        opened = []
+        for path in sorted(self._paths(), key=partition_key, reverse=True):
+            partition = self._open(path)
+            if partition is None:
+                continue
+            size = partition.bytes()
+            if size <= to_verify:
+                to_verify -= size
+                if damage := damaged_files(path / INDEX):
+                    partition.close_writer()
+                    self._set_aside(path, damage[0])
+                    continue
+            opened.append(partition)
+        self.all = tuple(reversed(opened))
+
+    def _paths(self) -> list[Path]:
+        try:
+            return [path for path in self._home.iterdir() if not path.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def _open(self, path: Path) -> Partition | None:
+        try:
+            partition = Partition(path, read_only=self.read_only)
+            expected = self.state.documents.get(path.name, 0)
+            if partition.snapshot.documents < expected and not self.read_only:
+                raise Damaged(f"{path}: {partition.snapshot.documents} records of {expected}")
+        except (Damaged, OSError) as error:
+            self._set_aside(path, str(error))
+            return None
+        return partition
+
+    # ------------------------------------------------------------ damage
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        if self.read_only:
+            self._unreadable.add(path.name)
+            _log.warning("partition %s is damaged and left out: %s", path.name, reason)
+            return
+        records = self.state.documents.pop(path.name, 0)
+        self.state.damaged_partitions += 1
+        self.state.damaged_records += records
+        home = self.directory / DAMAGED
+        home.mkdir(exist_ok=True)
+        place = home / f"{path.name}-{self.state.damaged_partitions}"
+        while place.exists():
+            place = place.with_name(f"{place.name}x")
+        path.rename(place)
+        write_state(self.directory, self.state)
+        _log.error(
+            "partition %s with %d records is damaged and set aside in %s: %s",
+            path.name,
+            records,
+            place,
+            reason,
+        )
+
+    def set_damaged_aside(self) -> int:
+        """Read every file of every partition; set aside what is not as it was written; how many were."""
+        found = [(one, damage) for one in self.all if (damage := damaged_files(one.path / INDEX))]
+        with self._lock:
+            for partition, damage in found:
+                if partition in self.all:
+                    self._forget(partition)
+                    self._set_aside(partition.path, damage[0])
+        return len(found)
+
+    def _forget(self, partition: Partition) -> None:
+        self.all = tuple(one for one in self.all if one is not partition)
+        partition.close_writer()
+
+    @property
+    def unreadable(self) -> int:
+        """Partitions that a reader had to leave out."""
+        return len(self._unreadable)
+
+    # ------------------------------------------------------------ reading beside a writer
+
+    def refresh(self) -> None:
+        """See what another process has written; cheap when it has not written."""
+        with self._lock:
+            known = {partition.name: partition for partition in self.all}
+            present = []
+            for path in sorted(self._paths(), key=partition_key):
+                if path.name in self._unreadable:
+                    continue
+                partition = known.get(path.name)
+                try:
+                    if partition is None:
+                        partition = Partition(path, read_only=True)
+                    else:
+                        partition.refresh()
+                except FileNotFoundError:
+                    continue  # dropped at this moment
+                except (Damaged, OSError) as error:
+                    self._set_aside(path, str(error))
+                    continue
+                present.append(partition)
+            self.all = tuple(present)
+            self.state = read_state(self.directory)
+
+    # ------------------------------------------------------------ writing
+
+    def for_arrival(self, received_ns: int) -> Partition:
+        """The partition, open for writing, of records that arrive at a time; made if need be.
+
+        Raises:
+            StoreFailed: the disk is full or failed.
+        """
+        day = day_of(received_ns)
+        of_day = self.of_day(day)
+        newest = of_day[-1] if of_day else None
+        if newest is None or self.is_full(newest):
+            if newest is not None:
+                newest.commit()  # so that the highest seq of a day stands for all below it
+                newest.close_writer()
+            number = partition_key(newest.path)[1] + 1 if newest is not None else 0
+            try:
+                newest = Partition.create(self._home / f"{day}.{number}")
+            except (OSError, ValueError, Damaged) as error:
+                raise StoreFailed(f"{self._home}: no new partition: {error}") from error
+            self.all = tuple(sorted((*self.all, newest), key=lambda one: partition_key(one.path)))
+        self.open_for_writing(newest)
+        return newest
+
+    def open_for_writing(self, partition: Partition) -> None:
+        """Open a writer; when too many are open, the one of the oldest partition is closed.
+
+        Raises:
+            StoreFailed: the disk is full or failed.
+        """
+        if not partition.writing:
+            others = [one for one in self.all if one.writing and one is not partition]
+            for oldest in others[: max(0, len(others) + 1 - self.limits.writers_max)]:
+                oldest.commit()
+                oldest.close_writer()
+            partition.open_writer(self.limits.writer_heap_bytes)
+
+    def of_day(self, day: str) -> list[Partition]:
+        """The partitions of a day, oldest first."""
+        return [partition for partition in self.all if partition_key(partition.path)[0] == day]
+
+    def is_full(self, partition: Partition) -> bool:
+        """Whether the next record of its day belongs into another partition."""
+        return (
+            partition.appended >= self.limits.partition_records_max
+            or len(partition.dictionary.profiles) >= self.limits.partition_profiles_max
+            or len(partition.dictionary.resources) >= self.limits.partition_resources_max
+        )
+
+    def save_state(self, *, durable: bool = False) -> None:
+        """Write down what is durable now.
+
+        Raises:
+            OSError: the disk is full or failed.
+        """
+        self.state.documents = {one.name: one.snapshot.documents for one in self.all}
+        write_state(self.directory, self.state, durable=durable)
+
+    def drop(self, leaves: Callable[[Partition], bool]) -> int:
+        """Remove whole partitions and give their space back; how many records went."""
+        dropped = 0
+        with self._lock:
+            for partition in self.all:
+                if leaves(partition):
+                    dropped += partition.snapshot.documents
+                    self._forget(partition)
+                    gone = partition.path.with_name(f".dropped-{partition.name}")
+                    partition.path.rename(gone)
+                    shutil.rmtree(gone, ignore_errors=True)
+            if dropped:
+                sync_directory(self._home)
+                self.save_state()
+        return dropped
+
+    def close(self) -> None:
+        """Let go of every file; what was not committed is lost."""
+        for partition in self.all:
+            partition.close_writer()
+        self.all = ()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+
+def day_of(received_ns: int) -> str:
+    """The day of a time of arrival, UTC, as partitions are named: `2026-11-24`."""
+    days = min(max(received_ns, 0) // DAY_NS, 2_932_896)  # the last day of the year 9999
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=days):%Y-%m-%d}"
+
+
+def end_of_day_ns(day: str) -> int:
+    """When the day of a partition is over."""
+    return int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) * 1_000_000_000 + DAY_NS
+
+
+def partition_key(path: Path) -> tuple[str, int]:
+    """Day and number in a partition's name, which sort by age."""
+    day, _, number = path.name.partition(".")
+    return day, int(number) if number.isdigit() else 0
+
+
+def _locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DataDirectoryInUse(
+            f"{path.parent}: another process writes to this store; read it with read_only=True"
+        ) from None
+    return descriptor

@@ -1,0 +1,125 @@
+"""What a reader sees of one partition: never changed by a commit, a merge or the partition's removal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Final, TypeVar, cast
+
+import tantivy
+
+from collector.errors import Damaged
+from collector.model import Record
+from collector.store.codec import unpack
+from collector.store.embedded import schema as sc
+from collector.store.embedded.profiles import Dictionary
+
+GROUPS_MAX: Final = 65_000  # tantivy counts no more groups than this at once
+
+Bounds = tuple[int, int]
+Hit = tuple[int, tantivy.DocAddress]
+_T = TypeVar("_T")
+
+
+class Unreadable(Damaged):
+    """tantivy could not read the files of a partition."""
+
+
+def guarded(partition: str, read: Callable[[], _T]) -> _T:
+    """Run a call into tantivy; damage it stumbles over becomes our error.
+
+    Raises:
+        Unreadable: tantivy panicked, which is how it meets bytes that make no sense, or could not read.
+    """
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"partition {partition}: {error}") from error
+    except BaseException as error:
+        # The binding's PanicException is made to pass by `except Exception` on purpose, and it is not
+        # importable. Here a panic means one damaged partition, not a broken process.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise Unreadable(f"partition {partition}: {error}") from error
+
+
+class Snapshot:
+    """The records of a partition at one moment."""
+
+    def __init__(
+        self,
+        name: str,
+        searcher: tantivy.Searcher,
+        dictionary: Dictionary,
+        bounds: Bounds | None = None,
+    ) -> None:
+        """Look at a partition.
+
+        Args:
+            bounds: what a writer knows them to be; else they are looked up when they are asked for.
+        """
+        self.name = name
+        self.searcher = searcher
+        self.dictionary = dictionary
+        self._bounds = bounds
+
+    @cached_property
+    def documents(self) -> int:
+        """Records of any kind."""
+        return self.searcher.num_docs
+
+    @cached_property
+    def bounds(self) -> Bounds | None:
+        """Smallest and largest `order`; `None` when there is nothing."""
+        if self._bounds is not None:
+            return self._bounds
+        oldest = self.top_by(sc.ORDER, 1, newest_first=False)
+        newest = self.top_by(sc.ORDER, 1)
+        return (oldest[0][0], newest[0][0]) if oldest and newest else None
+
+    @cached_property
+    def kinds(self) -> Counter[str]:
+        """Records by kind."""
+        counts: Counter[str] = Counter()
+        for profile, count in self.group_counts(tantivy.Query.all_query(), sc.PROFILE).items():
+            counts[self.dictionary.profiles[profile].kind] += count
+        return counts
+
+    def count(self, query: tantivy.Query) -> int:
+        """How many records fulfil a query."""
+        # A limit of one, because tantivy takes none of zero.
+        count: int = self.searcher.search(query, 1, count=True).count  # type: ignore[attr-defined]  # not in its stubs
+        return count
+
+    def group_counts(self, query: tantivy.Query, field: str) -> dict[int, int]:
+        """How many records of a query have each value of a number field, which must have few."""
+        wanted = {"groups": {"terms": {"field": field, "size": GROUPS_MAX}}}
+        groups = self.searcher.aggregate(query, wanted)["groups"]["buckets"]
+        return {int(group["key"]): group["doc_count"] for group in groups}
+
+    def top_by(
+        self, field: str, limit: int, query: tantivy.Query | None = None, *, newest_first: bool = True
+    ) -> list[Hit]:
+        """The records of a query with the greatest (or smallest) values of a column, with the values."""
+        order = tantivy.Order.Desc if newest_first else tantivy.Order.Asc
+        if query is None:
+            query = tantivy.Query.all_query()
+        hits: list[Hit] = self.searcher.search(
+            query, limit, count=False, order_by_field=field, order=order
+        ).hits
+        return hits
+
+    def column(self, field: str, addresses: Sequence[tantivy.DocAddress]) -> list[int | None]:
+        """The values of a number column for some records, in their order."""
+        values: list[int | None] = self.searcher.fast_field_values(field, list(addresses))  # type: ignore[assignment]
+        return values
+
+    def records(self, addresses: Sequence[tantivy.DocAddress]) -> list[Record]:
+        """The records themselves, in the order of the addresses."""
+        resources = self.dictionary.resources
+        document = self.searcher.doc
+        return [
+            unpack(cast("bytes", document(address).get_first(sc.BODY)), resources[number or 0])
+            for address, number in zip(addresses, self.column(sc.RESOURCE, addresses), strict=True)
+        ]

@@ -1,0 +1,320 @@
+"""The embedded store: tantivy indexes, one directory a day, in this process and on this disk."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import Self, TypeVar
+
+from collector.errors import CollectorError
+from collector.model import Record
+from collector.store.conditions import Condition, Equals, counted, facet_field
+from collector.store.contract import (
+    EVERYTHING,
+    Appended,
+    Bucket,
+    Edge,
+    OperationSummary,
+    Page,
+    ServiceSummary,
+    StoreStats,
+    TraceSummary,
+)
+from collector.store.embedded import counting, finding
+from collector.store.embedded import schema as sc
+from collector.store.embedded import terms as t
+from collector.store.embedded.limits import StoreLimits
+from collector.store.embedded.partitions import Partitions, end_of_day_ns, partition_key
+from collector.store.embedded.reading import newest_first, plans, trace_records
+from collector.store.embedded.snapshot import Snapshot
+from collector.store.embedded.translate import terms_query
+from collector.store.embedded.writing import Writer
+from collector.store.paging import place_of, read_cursor, write_cursor
+from collector.store.summaries import operation_summaries, service_summaries, top_buckets
+
+_T = TypeVar("_T")
+
+
+class EmbeddedStore:
+    """Keeps every promise of the contract on one machine; measured at millions of records.
+
+    Beyond the contract: a process may read while another one writes (`read_only`), damage is found by
+    checksums and set aside (`scrub`), and the oldest data goes when there is too much (`shrink_to`).
+    """
+
+    def __init__(self, partitions: Partitions, limits: StoreLimits, clock_ns: Callable[[], int]) -> None:
+        """Use `open`."""
+        self._partitions = partitions
+        self._limits = limits
+        self._read_only = partitions.read_only
+        self._writer = Writer(partitions, limits, clock_ns)
+        self._write_lock = Lock()
+        self._looked_at_s = time.monotonic()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        limits: StoreLimits | None = None,
+        read_only: bool = False,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> Self:
+        """Open a store, making it if need be. Damage never stops the start: see `stats`.
+
+        Args:
+            read_only: for reading while another process writes; what that has committed is seen
+                within `StoreLimits.reload_interval_s`.
+            clock_ns: stands in for records without `received_ns`.
+        Raises:
+            DataDirectoryInUse: another process writes to it.
+            CollectorError: it was written by a newer version.
+            OSError: the directory cannot be made or read.
+        """
+        limits = limits or StoreLimits()
+        return cls(Partitions(directory, limits, read_only=read_only), limits, clock_ns)
+
+    # ------------------------------------------------------------ writing
+
+    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+        """See `Store.append`."""
+        self._check_writable()
+        with self._write_lock:
+            return self._writer.append(records, check_uids=check_uids, existing=self.existing)
+
+    def commit(self) -> int:
+        """See `Store.commit`."""
+        self._check_writable()
+        with self._write_lock:
+            return self._writer.commit()
+
+    def refresh(self) -> None:
+        """See `Store.refresh`; here only what is durable is visible. A reader looks for news at once."""
+        if self._read_only:
+            self._partitions.refresh()
+        else:
+            self.commit()
+
+    def delete(self, condition: Condition) -> int:
+        """See `Store.delete`."""
+        self._check_writable()
+        with self._write_lock:
+            return self._writer.delete(condition)
+
+    def drop_before(self, received_ns: int) -> int:
+        """See `Store.drop_before`; a partition is a day."""
+        self._check_writable()
+        with self._write_lock:
+            self._writer.commit()
+            return self._partitions.drop(lambda one: end_of_day_ns(partition_key(one.path)[0]) <= received_ns)
+
+    def shrink_to(self, bytes_max: int) -> int:
+        """Drop the oldest partitions until the rest takes no more than this; how many records went.
+
+        The newest partition stays, whatever its size.
+        """
+        self._check_writable()
+        with self._write_lock:
+            self._writer.commit()
+            left = sum(one.bytes() for one in self._partitions.all)
+            leaving = set()
+            for partition in self._partitions.all[:-1]:
+                if left <= bytes_max:
+                    break
+                left -= partition.bytes()
+                leaving.add(partition.name)
+            return self._partitions.drop(lambda one: one.name in leaving)
+
+    def scrub(self) -> int:
+        """Read every file and compare its checksum; set damaged partitions aside; how many there were."""
+        return self._partitions.set_damaged_aside()
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        if not self._read_only:
+            self.commit()
+        self._partitions.close()
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise CollectorError(f"{self._partitions.directory}: opened for reading only")
+
+    # ------------------------------------------------------------ reading
+
+    def existing(self, uids: Collection[str]) -> set[str]:
+        """See `Store.existing`."""
+        return self._read(lambda snapshots: set().union(*(_stored(one, uids) for one in snapshots)))
+
+    def trace(self, trace_id: str, *, records_max: int) -> list[Record]:
+        """See `Store.trace`."""
+        return self._read(lambda snapshots: trace_records(snapshots, trace_id, records_max))
+
+    def traces(self, trace_ids: Collection[str], *, records_max: int) -> dict[str, list[Record]]:
+        """See `Store.traces`."""
+
+        def read(snapshots: Sequence[Snapshot]) -> dict[str, list[Record]]:
+            found = ((one, trace_records(snapshots, one, records_max)) for one in set(trace_ids))
+            return {trace_id: records for trace_id, records in found if records}
+
+        return self._read(read)
+
+    def search(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        with_total: bool = False,
+    ) -> Page:
+        """See `Store.search`."""
+        beyond = None if cursor is None else read_cursor(cursor)
+
+        def read(snapshots: Sequence[Snapshot]) -> Page:
+            asked = plans(snapshots, counted(condition), start_ns, end_ns)
+            found = list(islice(newest_first(asked, beyond, limit + 1), limit + 1))
+            page = found[:limit]
+            more = len(found) > limit and bool(page)
+            return Page(
+                records=page,
+                cursor=write_cursor(place_of(page[-1])) if more else None,
+                total=sum(one.count() for one in asked) if with_total else None,
+            )
+
+        return self._read(read)
+
+    def count(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> int:
+        """See `Store.count`."""
+        return self._read(
+            lambda snapshots: sum(
+                one.count() for one in plans(snapshots, counted(condition), start_ns, end_ns)
+            )
+        )
+
+    def facets(
+        self,
+        field: str,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int = 20,
+    ) -> list[Bucket]:
+        """See `Store.facets`."""
+        facet_field(field)
+        counts = self._read(
+            lambda snapshots: counting.facet_counts(
+                field, plans(snapshots, counted(condition), start_ns, end_ns)
+            )
+        )
+        return top_buckets(counts, limit)
+
+    def find_traces(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        min_duration_ns: int | None = None,
+        error: bool | None = None,
+        limit: int = 20,
+    ) -> list[TraceSummary]:
+        """See `Store.find_traces`."""
+        return self._read(
+            lambda snapshots: finding.find_traces(
+                snapshots,
+                plans(snapshots, counted(condition), start_ns, end_ns),
+                min_duration_ns=min_duration_ns,
+                error=error,
+                limit=limit,
+            )
+        )
+
+    def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
+        """See `Store.services`."""
+        return self._read(
+            lambda snapshots: service_summaries(
+                counting.tallies(plans(snapshots, counted(EVERYTHING), start_ns, end_ns))
+            )
+        )
+
+    def operations(
+        self, service: str, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[OperationSummary]:
+        """See `Store.operations`."""
+        condition = counted(Equals("service", service))
+        return self._read(
+            lambda snapshots: operation_summaries(
+                service, counting.tallies(plans(snapshots, condition, start_ns, end_ns))
+            )
+        )
+
+    def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
+        """See `Store.edges`."""
+        return self._read(lambda snapshots: counting.edges(snapshots, start_ns, end_ns))
+
+    def stats(self) -> StoreStats:
+        """See `Store.stats`."""
+        return self._read(self._stats)
+
+    def _stats(self, snapshots: Sequence[Snapshot]) -> StoreStats:
+        kinds: Counter[str] = sum((one.kinds for one in snapshots), Counter())
+        bounds = [one.bounds for one in snapshots if one.bounds is not None]
+        state = self._partitions.state
+        return StoreStats(
+            records=kinds["log"] + kinds["span"],
+            logs=kinds["log"],
+            spans=kinds["span"],
+            span_starts=kinds["span_start"],
+            losses=kinds["loss"],
+            partitions=len(snapshots),
+            bytes=sum(one.bytes() for one in self._partitions.all),
+            oldest_ns=min((low for low, _ in bounds), default=None),
+            newest_ns=max((high for _, high in bounds), default=None),
+            durable_seq=state.durable_seq,
+            damaged_partitions=state.damaged_partitions + self._partitions.unreadable,
+            damaged_records=state.damaged_records,
+        )
+
+    def _read(self, read: Callable[[Sequence[Snapshot]], _T]) -> _T:
+        """Answer from all partitions. What fails on damaged files is answered without them.
+
+        Raises:
+            Exception: what `read` raised, when every file is as it was written.
+        """
+        if self._read_only and time.monotonic() - self._looked_at_s > self._limits.reload_interval_s:
+            self._partitions.refresh()
+            self._looked_at_s = time.monotonic()
+        try:
+            return read(self._snapshots())
+        except CollectorError:
+            raise
+        except BaseException as error:
+            # On damaged files tantivy panics, and its PanicException is no Exception.
+            is_panic = type(error).__name__ == "PanicException"
+            if not (is_panic or isinstance(error, Exception)) or not self._partitions.set_damaged_aside():
+                raise
+        return read(self._snapshots())
+
+    def _snapshots(self) -> list[Snapshot]:
+        return [partition.snapshot for partition in self._partitions.all]
+
+
+def _stored(snapshot: Snapshot, uids: Collection[str]) -> set[str]:
+    """Which of these uids the partition has."""
+    by_term = {t.id_term(t.UID, uid): uid for uid in uids if t.sayable(uid)}
+    frequencies = {term: snapshot.searcher.doc_freq(sc.TERMS, term) for term in by_term}
+    found = [term for term, frequency in frequencies.items() if frequency]
+    if not found:
+        return set()
+    # The frequencies still count what was deleted, until a merge. Seldom is there any.
+    if snapshot.count(terms_query(found)) < sum(frequencies.values()):
+        found = [term for term in found if snapshot.count(terms_query([term]))]
+    return {by_term[term] for term in found}
