@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from tracing.errors import ConfigurationError, PermanentExportError, RetryableExportError
-from tracing.export.otlp_json import requests
+from tracing.export.otlp_json import count, requests
 from tracing.spool import Shipper, ShipperLimits, SpoolLimits, open_spool
 from tracing.spool.format import SegmentHeader
 from tracing.spool.http import Poster, checked_url
@@ -83,10 +83,10 @@ class OtlpCarrier:
         self._half_sent: tuple[str, int, int] | None = None  # spool id and offsets; its logs were taken
 
     def send(self, batch: Batch) -> Acknowledgement:
-        """Bring one batch to the backend, whole.
+        """Bring one batch to the backend, whole; a request that it will never take counts as refused.
 
         Raises:
-            ExportError: as the answer says.
+            RetryableExportError, RequestTooLarge: as the answer says.
         """
         data, are_logs_sent = batch.data, False
         if self._half_sent is not None and self._half_sent[:2] == (batch.spool_id, batch.offset):
@@ -95,12 +95,20 @@ class OtlpCarrier:
         translated = requests(whole_lines(data), SegmentHeader.decode(batch.header).resource)
         refused, end_offset = translated.unreadable, batch.offset + len(data)
         if translated.logs is not None and not are_logs_sent:
-            refused += self._poster.export("logs", translated.logs)
+            refused += self._export("logs", translated.logs)
             self._half_sent = batch.spool_id, batch.offset, end_offset
         if translated.traces is not None:
-            refused += self._poster.export("traces", translated.traces)
+            refused += self._export("traces", translated.traces)
         self._half_sent = None
         return Acknowledgement(end_offset, refused)
+
+    def _export(self, signal: str, request: Mapping[str, Any]) -> int:
+        try:
+            return self._poster.export(signal, request)
+        except RequestTooLarge:
+            raise
+        except PermanentExportError:
+            return count(request)
 
     def close(self) -> None:
         """Close the connection."""

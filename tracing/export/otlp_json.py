@@ -62,6 +62,20 @@ def requests(lines: Iterable[bytes], resource: Mapping[str, Any]) -> OtlpRequest
     )
 
 
+def count(request: Mapping[str, Any]) -> int:
+    """Return how many records a request has."""
+    return sum(
+        len(records)
+        for parts in request.values()
+        for part in parts
+        for scopes in part.values()
+        if isinstance(scopes, list)
+        for scope in scopes
+        for records in scope.values()
+        if isinstance(records, list)
+    )
+
+
 def attributes(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Write a mapping as a list of KeyValue."""
     return [{"key": key, "value": any_value(value)} for key, value in values.items()]
