@@ -35,6 +35,7 @@ WIDTH_FOR_BARS: Final = 96
 WIDTH_FOR_LENGTHS: Final = 64
 DEPTH_DRAWN_MAX: Final = 40  # deeper spans are drawn flat, with their depth as a number
 STACK_FRAME_LINES_MAX: Final = 60
+WORDS_CHARS_MAX: Final = 120  # of a status or an exception's message; the whole of it with `full`
 _SECONDS_FROM_NS: Final = 10_000_000_000  # longer traces are told in seconds
 
 COMPLETENESS: Final = {
@@ -79,8 +80,7 @@ def chain_lines(trace: JsonObject, *, width: int | None = None, full: bool = Fal
 
 
 def _header(trace: JsonObject, palette: Palette, width: int | None) -> list[Text]:
-    failed = Text("failed", style="bold red") if trace["error"] else Text("ok", style="green")
-    title = [Text.assemble("trace ", (trace["trace_id"], "bold")), failed]
+    title = [Text.assemble("trace ", (trace["trace_id"], "bold")), _state(trace)]
     service = trace["service"] or (trace["services"] or ["?"])[0]
     what = Text.assemble((clean(service), palette.style(service)), f"  {clean(trace['name'] or 'logs only')}")
     parts = [what, Text(day_and_time(trace["start"])), Text(duration(trace["duration_ns"]))]
@@ -98,6 +98,16 @@ def _header(trace: JsonObject, palette: Palette, width: int | None) -> list[Text
         note = f"⚠ only the first {count(trace['records'], 'record')} were read; the chain is a part"
         lines += wrapped(note, width=width, indent=2, first=Text(), style="yellow")
     return lines
+
+
+def _state(trace: JsonObject) -> Text:
+    if trace["error"]:
+        return Text("failed", style="bold red")
+    if all(node["finished"] for node in trace["nodes"]):
+        return Text("ok", style="green")
+    if trace["completeness"] == "open":
+        return Text("still running", style="yellow")
+    return Text("never finished", style="bold red")
 
 
 def _flowed(parts: Sequence[Text], width: int | None) -> list[Text]:
@@ -305,12 +315,10 @@ def _span_text(branch: _Branch, palette: Palette, *, full: bool) -> Text:
 def _outcome(node: JsonObject) -> str:
     """What a person would call the failure: the code, or the status's own words."""
     http, grpc = (node["attributes"].get(key) for key in (HTTP_RESPONSE_STATUS_CODE, RPC_GRPC_STATUS_CODE))
-    message = clean(str(node["status"].get("message") or ""))
     if http is not None:
         return str(http)
-    if grpc is not None:
-        return f"gRPC {grpc} {message}".strip()
-    return message
+    said = _first_line(node["status"].get("message"))
+    return said if grpc is None else f"gRPC {grpc} {said}".strip()
 
 
 def _log_text(log: JsonObject) -> Text:
@@ -355,8 +363,7 @@ def _exception_lines(exception: JsonObject | None, *, full: bool) -> Iterator[Te
         for line in stack[-STACK_FRAME_LINES_MAX:]:
             yield Text(clean(line), style="red")
         return
-    kind, message = exception.get("type"), exception.get("message")
-    title = ": ".join(clean(str(part)) for part in (kind, message) if part)
+    title = ": ".join(filter(None, (_first_line(exception.get(key)) for key in ("type", "message"))))
     yield Text(title or "exception", style="red")
     if place := _last_frame(stack):
         yield Text(f"at {place}", style="red dim")
@@ -369,5 +376,13 @@ def _last_frame(stack: Sequence[str]) -> str | None:
         if words.startswith('File "'):
             path, _, rest = words.removeprefix('File "').partition('", line ')
             number, _, function = rest.partition(", in ")
-            return clean(f"{path}:{number} in {function}")
+            return clean(f"{path.rpartition('site-packages/')[2]}:{number} in {function}")
     return None
+
+
+def _first_line(text: object) -> str:
+    """The beginning of somebody else's text: what fits beside a span, with a mark when there is more."""
+    lines = str(text or "").strip().splitlines() or [""]
+    line = clean(lines[0])
+    is_cut = len(lines) > 1 or len(line) > WORDS_CHARS_MAX
+    return f"{line[:WORDS_CHARS_MAX].rstrip()} …" if is_cut else line
