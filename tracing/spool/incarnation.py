@@ -82,6 +82,7 @@ class Incarnation:
         self._write: Callable[[int, bytes], int] = _write_and_sync if limits.fsync else os.write
         self._fd = -1
         self._act_at = ALWAYS
+        self._closed_at = 0  # offset after the last close line; a process that said nothing has none
         self._step_at = 0  # offset, and
         self._look_at_s = 0.0  # time of `time.monotonic`, at which to look at everything again
         self._busy = False
@@ -114,11 +115,14 @@ class Incarnation:
                 self._carefully(line, severity_number)
 
     def close(self, ended: str) -> None:
-        """Write the line that says how the process ends. What is logged afterwards is still taken."""
+        """Write the line that says how the process ends, unless nothing was logged since the last one.
+
+        What is logged afterwards is still taken.
+        """
         with self.lock:
             if self._busy:
                 self._deferred.append(partial(self.close, ended))
-            elif self.position or self.losses.is_any_pending:  # a process that said nothing leaves nothing
+            elif self.position != self._closed_at or self.losses.is_any_pending:
                 self._decided(partial(self._close, ended))
 
     def leave(self) -> None:
@@ -187,6 +191,7 @@ class Incarnation:
         self._append(
             close_line(self.service, time.time_ns(), count=self.lines, end_offset=self.position, ended=ended)
         )
+        self._closed_at = self.position
         if not self.is_on_disk:
             self._look_again()  # the last chance of what is in memory: a new segment may have room
 

@@ -10,6 +10,7 @@ from os import getpid
 from pathlib import Path
 from typing import Any
 
+from tracing.spool.endings import close_at_the_end_of_a_worker
 from tracing.spool.format import LOSS_REASONS
 from tracing.spool.incarnation import DescriptorLost, Incarnation
 from tracing.spool.limits import SpoolLimits
@@ -42,6 +43,7 @@ class Spool:
         self.last_failure: str | None = None  # of the errors that nobody foresaw, for a person to read
         if hasattr(os, "register_at_fork"):  # a second line of defence: process ids may repeat
             os.register_at_fork(after_in_child=_Forked(self))
+        close_at_the_end_of_a_worker(self.close)
 
     def write(self, line: bytes, severity_number: int) -> None:
         """Take one line, its newline included; what is shed first is decided by `severity_number`."""
@@ -119,6 +121,7 @@ class Spool:
             self._own = self._incarnate({"spool_id": before.spool_id, "pid": parent_pid})
             self._births = {}
             self._failures = 0
+        close_at_the_end_of_a_worker(self.close)
         for callback in self._when_born:
             callback()
         return self._own
