@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from collector.client import CollectorClient
+from collector.errors import Unreachable
 
 pytestmark = pytest.mark.flow
 
@@ -40,8 +42,10 @@ def collector_url(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[str]
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    url = f"http://127.0.0.1:{port}"
     try:
-        yield f"http://127.0.0.1:{port}"
+        wait_until_ready(url)
+        yield url
     finally:
         process.kill()
         process.wait()
@@ -68,6 +72,19 @@ def test_the_last_line_before_sigkill_is_in_the_chain(collector_url: str, tmp_pa
     assert not any(node["finished"] for node in nodes.values())
     assert {gap["kind"] for gap in trace["gaps"]} == {"unfinished"}
     assert trace["completeness"] == "gaps"
+
+
+def wait_until_ready(url: str, timeout_s: float = 20.0) -> None:
+    """Return once the collector answers that it is ready."""
+    client, deadline = CollectorClient(url), time.monotonic() + timeout_s
+    while True:
+        try:
+            if client.health()["status"] == "ready":
+                return
+        except Unreachable:
+            pass
+        assert time.monotonic() < deadline, f"no collector at {url} after {timeout_s:g} s"
+        time.sleep(0.05)
 
 
 def run(program: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
