@@ -73,8 +73,11 @@ class Connection:
             ConfigurationError: the authority's file cannot be read, or a host is not a URL.
         """
         untouched = _Untouched()
-        kinds = ("application/json", "application/vnd.elasticsearch+json", "text/plain")
-        kinds += ("application/x-ndjson", "application/vnd.elasticsearch+x-ndjson")
+        kinds = [
+            f"application/{tree}{form}"
+            for tree in ("", "vnd.elasticsearch+")
+            for form in ("json", "x-ndjson")
+        ]
         secure: dict[str, Any] = {}
         if options.ca_file is not None:
             if not options.ca_file.is_file():
@@ -87,7 +90,7 @@ class Connection:
         try:
             self._client = Elasticsearch(
                 list(options.hosts),
-                serializers=dict.fromkeys(kinds, untouched),
+                serializers=dict.fromkeys([*kinds, "text/plain"], untouched),
                 connections_per_node=options.bulks_in_flight_max + 8,
                 max_retries=0,  # the outcome of a bulk that timed out is not known; `sender` decides
                 retry_on_timeout=False,

@@ -1,0 +1,141 @@
+"""What is set up in the cluster: planned, made, checked. Planning is pure once the cluster has been asked.
+
+`plan` says what would be made or changed, `apply` does it and may be repeated, `check` holds the running
+streams against what we would make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from collector.store.elastic.connection import Connection, Rejected
+from collector.store.elastic.mapping import TEMPLATE_VERSION, index_template
+from collector.store.elastic.names import Names
+from collector.store.elastic.options import ElasticOptions
+from collector.store.elastic.server import Server
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is to be made or changed, or is right already."""
+
+    action: Literal["create", "change", "keep", "leave"]  # leave: a newer collector made it
+    what: str  # `index template logs-backtrail.otel@backtrail`
+    path: str
+    body: dict[str, Any]
+    differences: list[str] = []  # `settings.index.refresh_interval: '1s' -> '10s'`
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something about a running stream that is not as we would make it."""
+
+    stream: str
+    message: str
+    harmful: bool  # answers may be wrong; else it is a matter of cost or taste
+
+
+def plan(connection: Connection, names: Names, options: ElasticOptions, server: Server) -> list[Step]:
+    """What `apply` would do, one step a template, nothing of a user's among them.
+
+    Raises:
+        Unavailable, Forbidden: see `Connection.request`.
+    """
+    steps = []
+    for stream in names.streams:
+        name = names.template_of(stream)
+        wanted = index_template(stream, names, options, server)
+        steps.append(_step(name, wanted, _existing(connection, name)))
+    return steps
+
+
+def apply(connection: Connection, steps: list[Step]) -> int:
+    """Make and change what the steps say; return how many had to be."""
+    done = 0
+    for step in steps:
+        if step.action in ("create", "change"):
+            connection.request("PUT", step.path, step.body)
+            done += 1
+    return done
+
+
+def check(connection: Connection, names: Names, options: ElasticOptions, server: Server) -> list[Finding]:
+    """Hold every running stream's newest index against our template; empty: all is well."""
+    findings = []
+    for stream in names.streams:
+        index, running = _newest_index(connection, stream)
+        if running is None:
+            continue
+        wanted = index_template(stream, names, options, server)["template"]
+        has = {path: value for path, value in _leaves(running["mappings"])}
+        for path, value in _leaves(wanted["mappings"]["properties"], "properties"):
+            if path.endswith((".type", ".analyzer")) and has.get(path) != value:
+                message = f"{index}: mapping {path} is {has.get(path)!r}, wanted {value!r}"
+                findings.append(Finding(stream=stream, message=message, harmful=True))
+        version = running["mappings"].get("_meta", {}).get("version")
+        if version != TEMPLATE_VERSION:
+            message = f"{index}: made by template version {version}, now {TEMPLATE_VERSION}; roll it over"
+            findings.append(Finding(stream=stream, message=message, harmful=False))
+        mode = running["settings"]["index"].get("mode", "standard")
+        if server.has_logsdb and mode != "logsdb":
+            message = f"{index}: mode {mode}, logsdb would take half the disk; roll it over"
+            findings.append(Finding(stream=stream, message=message, harmful=False))
+    return findings
+
+
+def _step(name: str, wanted: dict[str, Any], existing: dict[str, Any] | None) -> Step:
+    what, path = f"index template {name}", f"/_index_template/{name}"
+    if existing is None:
+        return Step(action="create", what=what, path=path, body=wanted)
+    if existing.get("version", 0) > wanted["version"]:
+        return Step(action="leave", what=what, path=path, body=wanted)
+    differences = list(_differences(wanted, existing))
+    return Step(
+        action="change" if differences else "keep", what=what, path=path, body=wanted, differences=differences
+    )
+
+
+def _existing(connection: Connection, name: str) -> dict[str, Any] | None:
+    try:
+        found = connection.ask("GET", f"/_index_template/{name}")["index_templates"]
+    except Rejected as error:
+        if error.status == 404:
+            return None
+        raise
+    template: dict[str, Any] = found[0]["index_template"]
+    return template
+
+
+def _newest_index(connection: Connection, stream: str) -> tuple[str, dict[str, Any] | None]:
+    try:
+        found = connection.ask("GET", f"/{stream}", params={"features": "mappings,settings"})
+    except Rejected as error:
+        if error.status == 404:
+            return "", None
+        raise
+    name = max(found)
+    return name, found[name]
+
+
+def _differences(wanted: Mapping[str, Any], existing: Mapping[str, Any]) -> Iterator[str]:
+    """Leaves of ours that stand otherwise in the cluster, which writes numbers and booleans as text."""
+    there = dict(_leaves(existing))
+    for path, value in _leaves(wanted):
+        if _text(there.get(path)) != _text(value):
+            yield f"{path}: {there.get(path)!r} -> {value!r}"
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, here)
+        else:
+            yield here, value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return msgspec.json.encode(value, order="sorted").decode()
+    return str(value).lower()
