@@ -300,10 +300,6 @@ def main(argv: list[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else OK if end.code is None else NOTHING
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader has seen enough (`| head`); without this, Python complains while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except (CollectorError, OSError) as error:
         _complain(f"{error}")
         return _status_of(error)

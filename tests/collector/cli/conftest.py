@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,20 @@ from collector.trace.build import build_trace
 MS = 1_000_000
 START_NS = 1_795_498_331_412_000_000  # 2026-11-24T05:32:11.412Z
 TRACE_ID = "5f3c" * 8
+
+
+@pytest.fixture(scope="session")
+def pick_port() -> Callable[[], int]:
+    """Call it for a loopback port that nobody listened on a moment ago."""
+
+    def pick() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return pick
+
 
 MakeTrace = Callable[..., dict[str, Any]]
 
@@ -53,7 +68,7 @@ def log(number: int, span_number: int, service: str, at_ms: float, message: str,
     )
 
 
-def failed_order() -> list[Record]:
+def order_that_failed() -> list[Record]:
     """An order that fails in the inventory, three services deep."""
     stack = (
         "Traceback (most recent call last):\n"
@@ -104,12 +119,18 @@ def failed_order() -> list[Record]:
     ]
 
 
+@pytest.fixture(scope="session")
+def failed_order() -> list[Record]:
+    """The records of an order that failed in the inventory: 5 spans and 3 logs."""
+    return order_that_failed()
+
+
 @pytest.fixture
 def make_trace() -> MakeTrace:
     """Call it with records for the trace as the API gives it; without for an order that failed."""
 
     def make(records: list[Record] | None = None) -> dict[str, Any]:
-        built = build_trace(TRACE_ID, failed_order() if records is None else records)
+        built = build_trace(TRACE_ID, order_that_failed() if records is None else records)
         return shapes.plain(views.trace_view(built))
 
     return make

@@ -1,0 +1,221 @@
+"""The commands from argument to exit status: on a data directory and on a running collector alike."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.cli import NOT_THERE, NOTHING, OK, USAGE, main
+from collector.client import CollectorClient
+from collector.errors import Unreachable
+from collector.receive.lines import line_fields
+from tracing.line import encode
+
+UNKNOWN_TRACE = "0" * 31 + "1"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, failed_order: list[Any]) -> Path:
+    """A file of record lines: an order that failed."""
+    file = tmp_path_factory.mktemp("files") / "order.ndjson"
+    file.write_bytes(b"".join(encode(line_fields(record)) for record in failed_order))
+    return file
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory, recorded: Path) -> Path:
+    """A data directory that holds it."""
+    path = tmp_path_factory.mktemp("data") / "collector"
+    assert main(["import", str(recorded), "--data-dir", str(path)]) == OK
+    return path
+
+
+@pytest.fixture(scope="module")
+def url(
+    tmp_path_factory: pytest.TempPathFactory, recorded: Path, pick_port: Callable[[], int]
+) -> Iterator[str]:
+    """A running collector that holds it."""
+    port, data = pick_port(), str(tmp_path_factory.mktemp("served"))
+    command = [sys.executable, "-m", "collector", "serve", "--port", str(port), "--data-dir", data]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: CollectorClient(address).health()["status"] == "ready")
+        assert main(["import", str(recorded), "--url", address]) == OK
+        wait_for(lambda: CollectorClient(address).stats()["records"] == 8)
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    """Return once it holds."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            if condition():
+                return
+        except Unreachable:
+            pass
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BACKTRAIL_URL", "BACKTRAIL_DATA_DIR", "BACKTRAIL_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Run a command in this process; its status and its output."""
+    capsys.readouterr()
+    status = main(list(arguments))
+    return status, capsys.readouterr().out
+
+
+COMMANDS = [
+    ("trace", "5f3c" * 8),
+    ("why", "5f3c" * 8),
+    ("services",),
+    ("search", "service:inventory"),
+    ("search", "--traces", "level:ERROR"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_directory_and_a_collector_answer_alike(
+    command: tuple[str, ...], data_dir: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same question, the same status, the same objects, whichever way."""
+    status, here = ask(capsys, *command, "--data-dir", str(data_dir), "--json")
+    also_status, there = ask(capsys, *command, "--url", url, "--json")
+    assert status == also_status
+    assert json.loads(here) == json.loads(there)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ("stats",)], ids=" ".join)
+def test_every_answer_can_be_drawn(
+    command: tuple[str, ...], data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not JSON is plain text when nobody looks: no colour, no escape."""
+    _, text = ask(capsys, *command, "--data-dir", str(data_dir))
+    assert text.strip()
+    assert "\x1b" not in text
+
+
+def test_stats_counts_records(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Logs and spans, each once."""
+    status, text = ask(capsys, "stats", "--data-dir", str(data_dir), "--json")
+    stats = json.loads(text)
+    assert (status, stats["records"], stats["spans"], stats["logs"]) == (OK, 8, 5, 3)
+
+
+def test_the_environment_names_the_place(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variable stands for the flag, and the flag goes before it."""
+    monkeypatch.setenv("BACKTRAIL_DATA_DIR", str(data_dir))
+    assert ask(capsys, "services")[0] == OK
+    assert ask(capsys, "services", "--data-dir", "/nonexistent")[0] == NOT_THERE
+    monkeypatch.setenv("BACKTRAIL_URL", "http://127.0.0.1:1")
+    assert ask(capsys, "services")[0] == NOT_THERE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["trace", UNKNOWN_TRACE], NOTHING, "nothing is stored under this id"),
+        (["trace", "xyz"], USAGE, "32 hexadecimal digits"),
+        (["why"], USAGE, "name a trace_id or a time range"),
+        (["search", "service:nobody"], NOTHING, "nothing found"),
+        (["search", "level:("], USAGE, ""),
+        (["search", "--start", "yesterdy"], USAGE, "yesterdy"),
+        (["serach"], USAGE, "Did you mean 'search'?"),
+        (["trace"], USAGE, "Missing argument"),
+        (["demo", "--fault", "crahs"], USAGE, "did you mean 'crash'?"),
+        (["serve", "--prot", "1"], USAGE, "did you mean '--port'?"),
+        (["serve", "--commit-interval-s"], USAGE, "a value must follow"),
+        (["serve", "--commit-interval-s", "soon"], USAGE, "commit_interval_s"),
+        (["eval", "/nonexistent"], USAGE, "no labels.json"),
+        (["stats", "--url", "http://127.0.0.1:1"], NOT_THERE, "nobody listens there"),
+        (["stats", "--data-dir", "/nonexistent"], NOT_THERE, "no such directory"),
+        (["stats", "--data-dir", "/tmp", "--url", "http://x"], USAGE, "one of them, not both"),
+    ],
+)
+def test_what_is_wrong_is_said_with_a_status(
+    arguments: list[str], status: int, said: str, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each error is one message that says what to do, and a documented exit status; never a traceback."""
+    place = (
+        []
+        if {"--url", "--data-dir", "serve", "demo", "eval", "serach"} & set(arguments)
+        else [
+            "--data-dir",
+            str(data_dir),
+        ]
+    )
+    capsys.readouterr()
+    assert main([*arguments, *place]) == status
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert "Traceback" not in complaint
+
+
+def test_import_counts_what_it_cannot_read(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Broken lines are counted by reason and shown; the good lines beside them are stored."""
+    file = tmp_path / "mixed.ndjson.gz"
+    file.write_bytes(gzip.compress(b"{broken\n" + recorded.read_bytes() + b'{"timestamp": "noon"}\n'))
+    data = str(tmp_path / "data")
+    status, text = ask(capsys, "import", str(file), str(tmp_path / "absent"), "--data-dir", data)
+    assert status == NOTHING
+    assert "8 records added." in text
+    assert "3 lines could not be read:" in text
+    assert f"{file}:1: " in text
+    assert f"{tmp_path / 'absent'}: " in text
+    assert json.loads(ask(capsys, "stats", "--data-dir", data, "--json")[1])["records"] == 8
+
+
+def test_import_reads_standard_input_and_is_harmless_twice(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`zcat logs.gz | backtrail import -` works, and the same lines again add nothing."""
+    data = str(tmp_path / "data")
+    for added in (8, 0):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(recorded.read_bytes())))
+        status, text = ask(capsys, "import", "-", "--data-dir", data, "--json")
+        report = json.loads(text)
+        assert (status, report["stored"], report["already_stored"]) == (OK, added, 8 - added)
+
+
+def test_a_reader_that_stops_early_is_no_error(data_dir: Path) -> None:
+    """`backtrail trace … | head -1` ends quietly."""
+    command = [sys.executable, "-m", "collector", "trace", "5f3c" * 8, "--json", "--data-dir", str(data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
+    """The list of commands needs neither the store, nor the network, nor the diagnosis."""
+    program = (
+        "import sys; from collector.cli import main; main(['--help']); "
+        "sys.stderr.write(' '.join(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "search" in done.stdout
+    heavy = {"tantivy", "starlette", "uvicorn", "grpc", "celery", "pydantic_settings", "rich.console"}
+    assert not heavy & set(done.stderr.split())
