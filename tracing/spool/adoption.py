@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from tracing.spool.directory import SENT_FORMAT, UNFINISHED_PREFIX
+from tracing.spool.directory import UNFINISHED_PREFIX
 from tracing.spool.format import (
     LOCK_FILE,
     SENT_FILE,
@@ -23,6 +23,7 @@ from tracing.spool.format import (
     has_close_line,
     is_spool_id,
     loss_line,
+    sent_text,
     service_of,
 )
 from tracing.spool.locks import ProcessLock, try_lock
@@ -261,7 +262,7 @@ def write_sent(directory: Path, offset: int) -> None:
     except OSError:
         return
     try:
-        os.pwrite(fd, (SENT_FORMAT % offset).encode(), 0)
+        os.pwrite(fd, sent_text(offset), 0)
     except OSError:
         pass
     finally:

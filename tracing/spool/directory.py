@@ -7,15 +7,12 @@ import os
 from pathlib import Path
 from typing import Final
 
-from tracing.spool.format import LOCK_FILE, SENT_FILE, SHIPPER_FILE, SegmentHeader, segment_name
+from tracing.spool.format import LOCK_FILE, SENT_FILE, SHIPPER_FILE, SegmentHeader, segment_name, sent_text
 from tracing.spool.locks import ProcessLock, close_quietly, is_same_file, try_lock
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 UNFINISHED_PREFIX: Final = ".new-"  # of a directory that has no lock yet, so that nobody takes it for dead
-
-# Always twenty digits: rewriting it in place needs no new block, so it works on a full disk too.
-SENT_FORMAT: Final = "%020d\n"
 
 # O_APPEND: wherever a descriptor was inherited to, a line ends up whole and at the end.
 _SEGMENT_FLAGS: Final = (
@@ -66,7 +63,7 @@ class OwnDirectory:
             if lock is None:
                 raise OSError(errno.ENOLCK, "record locks do not work here", str(service))
             _write_new(unfinished / SHIPPER_FILE, b"")
-            _write_new(unfinished / SENT_FILE, (SENT_FORMAT % header.first_offset).encode())
+            _write_new(unfinished / SENT_FILE, sent_text(header.first_offset))
             own = cls(unfinished, lock, header)
             own.begin_segment(header, lines)
             own.path = service / header.spool_id

@@ -150,6 +150,21 @@ def jump_offset(line: bytes) -> int | None:
     return int(digits) if digits.isdigit() else None
 
 
+def sent_text(offset: int) -> bytes:
+    """Write what stands in `sent`: always as long, so that rewriting it in place works on a full disk too.
+
+    The checksum is for the same reason as a header's: a wrong digit would skip lines that nobody has.
+    """
+    digits = b"%020d" % offset
+    return b"%s %08x\n" % (digits, crc32(digits))
+
+
+def read_sent(text: bytes) -> int | None:
+    """Return what `sent_text` was given, `None` for anything else."""
+    digits = text[:20]
+    return int(digits) if digits.isdigit() and text == sent_text(int(digits)) else None
+
+
 def is_header(line: bytes) -> bool:
     """Whether a line begins as a segment header does."""
     return line.startswith(_HEADER_START)

@@ -17,7 +17,7 @@ from typing import Final
 
 from tracing.errors import InvalidLine
 from tracing.line import LINE_BYTES_MAX, decode
-from tracing.spool.format import SENT_FILE, SegmentHeader, is_spool_id, jump_offset, segment_number
+from tracing.spool.format import SENT_FILE, SegmentHeader, is_spool_id, jump_offset, read_sent, segment_number
 
 HEADER_BYTES_MAX: Final = LINE_BYTES_MAX  # a resource has the size of a record at most
 READ_BYTES: Final = 2 * LINE_BYTES_MAX  # so that the longest line is seen whole
@@ -288,10 +288,10 @@ def _inferred_header(path: Path) -> SegmentHeader | None:
 
 
 def sent_offset(directory: Path) -> int | None:
-    """Return the offset up to which the collector has acknowledged; `None` when nobody wrote it down."""
+    """Return the offset up to which the collector has acknowledged; `None` when nobody knows."""
     try:
-        return int((directory / SENT_FILE).read_text("ascii"))
-    except (OSError, ValueError):
+        return read_sent((directory / SENT_FILE).read_bytes())
+    except OSError:
         return None
 
 
