@@ -59,7 +59,7 @@ def send(url: str, spool_id: str, count: int, seed: int, ack_file: Path) -> None
             at = offsets.index(acknowledged)
             # now and then something that was acknowledged is sent again, as after a lost answer
             start = max(0, at - chance.choice([0, 0, 0, 1, 50]))
-            batch = lines[start : at + chance.randint(1, 200)]
+            batch = lines[start : at + chance.randint(1, 10)]
             headers = {
                 "Backtrail-Format": "1",
                 "Backtrail-Spool": spool_id,
@@ -73,6 +73,7 @@ def send(url: str, spool_id: str, count: int, seed: int, ack_file: Path) -> None
                     acknowledged = max(acknowledged, answer["acknowledged_offset"])
                     acks.write(f"{acknowledged}\n")
                     acks.flush()
+                    time.sleep(chance.uniform(0.0, 0.01))  # a program that logs, not a bulk load
                     continue
                 if response.status not in (429, 503):
                     raise SystemExit(f"{response.status}: {answer}")
