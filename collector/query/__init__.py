@@ -1,0 +1,18 @@
+"""The search language and times in human words. Pure: text in, conditions and nanoseconds out.
+
+```text
+declined                          a word of the message        "card declined"       words in a row
+service:orders level:>=WARN       all of them                  a OR b, NOT a, -a     Lucene's operators
+order_id:[10 TO 20]               both ends included           {10 TO 20}            neither
+duration:>250ms status:>=500      comparisons                  name:GET*             wildcards * and ?
+http.route:/orders/{id}           : and / need no quotes       user.id:*             has the field
+attributes.service:x              an attribute that is called as a field of ours is
+```
+
+Juxtaposition is AND and binds least: `a b OR c` is `a AND (b OR c)`.
+"""
+
+from collector.query.language import QUERY_CHARS_MAX, parse_query
+from collector.query.times import parse_duration, parse_time
+
+__all__ = ["QUERY_CHARS_MAX", "parse_duration", "parse_query", "parse_time"]
