@@ -11,10 +11,10 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -44,10 +44,31 @@ class IndexLimits:
     attempts_max: int = 3
 
 
+class Listener(Protocol):
+    """Hears of records once searches find them; after a failure of the store, perhaps again."""
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether anybody wants to hear."""
+        ...
+
+    def publish(self, batch: Sequence[Record]) -> None:
+        """Take a batch. Must neither wait nor raise."""
+        ...
+
+
 class Indexer:
     """One background thread that writes to one store."""
 
-    def __init__(self, wal: Wal, store: Store, ledger: Ledger, *, limits: IndexLimits | None = None) -> None:
+    def __init__(
+        self,
+        wal: Wal,
+        store: Store,
+        ledger: Ledger,
+        *,
+        limits: IndexLimits | None = None,
+        listener: Listener | None = None,
+    ) -> None:
         """Prepare; `start` begins.
 
         Args:
@@ -55,7 +76,10 @@ class Indexer:
             store: nobody else writes to it.
             ledger: saved before anything is released.
             limits: the defaults if `None`.
+            listener: hears of what became visible.
         """
+        self._listener = listener
+        self._unheard: list[Sequence[Record]] = []  # since the last commit
         self._wal = wal
         self._store = store
         self._ledger = ledger
@@ -150,6 +174,8 @@ class Indexer:
             ]
             if records:
                 self._append_records(records, check_uids)
+                if self._listener is not None and self._listener.is_listening:
+                    self._unheard.append(records)
         with self._changed:
             self._appended_seq = frames[-1].last_seq
 
@@ -185,14 +211,22 @@ class Indexer:
                 self._counts["commits"] += 1
                 self._progress_s = self._committed_s
             self._changed.notify_all()
+        self._tell()
         if save or self._wal.releasable(seq):
             self._ledger.save()
             self._saved_s = time.monotonic()
             self._wal.release(min(seq, self._ledger.saved_seq))
 
+    def _tell(self) -> None:
+        batches, self._unheard = self._unheard, []
+        for batch in batches:
+            if self._listener is not None:
+                self._listener.publish(batch)
+
     def _recover(self, error: Exception) -> None:
         """Begin again where the store is durable; nothing is lost, the log still has it."""
         self._failures += 1
+        self._unheard.clear()
         self._count(failures=1)
         logger.error("the store failed, attempt %d: %s", self._failures, error, exc_info=error)
         try:

@@ -75,6 +75,11 @@ class Tail:
         """How many watch."""
         return len(self._watchers)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._watchers)
+
     def publish(self, batch: Sequence[Record]) -> None:
         """Hand a batch of visible records to everybody, from any thread; never waits, never raises."""
         for watcher in self._watchers:

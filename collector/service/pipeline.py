@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from collector.api.answers import AnswerLimits, Answers
+from collector.api.tail import Tail
 from collector.datadir import DataDirectory
 from collector.indexing import Indexer, IndexLimits
 from collector.intake import Intake, open_log
@@ -37,8 +38,13 @@ class Pipeline:
         self.ledger = ledger
         self.wal = wal
         self.intake = Intake(wal, ledger)
+        self.tail = Tail()
         self.indexer = Indexer(
-            wal, store, ledger, limits=IndexLimits(commit_interval_s=settings.commit_interval_s)
+            wal,
+            store,
+            ledger,
+            limits=IndexLimits(commit_interval_s=settings.commit_interval_s),
+            listener=self.tail,
         )
         self.answers = Answers(
             store,

@@ -20,7 +20,6 @@ from collector.api.bodies import Bodies
 from collector.api.ingest import receivers
 from collector.api.metrics import RequestCounts
 from collector.api.server import HttpServer
-from collector.api.tail import Tail
 from collector.api.workers import Workers
 from collector.errors import CollectorError
 from collector.service import systemd, voice
@@ -185,7 +184,7 @@ class _Parts:
                     body_bytes_max=settings.body_bytes_max,
                     in_flight_bytes_max=settings.in_flight_bytes_max,
                 ),
-                tail=Tail(),
+                tail=self.pipeline.tail,
                 query_workers=Workers(
                     "query",
                     threads_max=settings.query_threads_max,

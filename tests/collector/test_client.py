@@ -51,7 +51,7 @@ class ScriptedServer:
 def server() -> Iterator[ScriptedServer]:
     """A running server without a script."""
     scripted = ScriptedServer()
-    thread = threading.Thread(target=scripted.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=scripted.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield scripted
     scripted.server.shutdown()
