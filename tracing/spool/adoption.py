@@ -262,7 +262,9 @@ def write_sent(directory: Path, offset: int) -> None:
     except OSError:
         return
     try:
-        os.pwrite(fd, sent_text(offset), 0)
+        text = sent_text(offset)
+        os.pwrite(fd, text, 0)
+        os.ftruncate(fd, len(text))
     except OSError:
         pass
     finally:

@@ -145,9 +145,7 @@ class Shipper:
                 is_all_sent = self._round(courier, source, run, scan=is_scan_due)
                 is_last_round = is_stopping and is_all_sent
                 wait_s = wait_s if is_all_sent else 0.0
-                self.last_failure = courier.last_failure
             except RetryableExportError as error:
-                self.last_failure = str(error)
                 is_last_round = is_stopping
                 wait_s = error.retry_after_s or 0.0
                 source.tidy()
@@ -168,6 +166,7 @@ class Shipper:
         try:
             is_all_sent = courier.ship(source)
         finally:
+            self.last_failure = courier.last_failure
             with run.progress:
                 run.sent = {source.own.spool_id: source.sent}
                 run.progress.notify_all()
