@@ -32,7 +32,16 @@ class OperationProfile(msgspec.Struct, kw_only=True):
     self_time: Spread = msgspec.field(default_factory=Spread)
     follows: dict[str, dict[str, int]] = {}  # step -> the step after it -> how often
     takes: dict[str, int] = {}  # step -> visits that take it at least once
+    takes_failing: dict[str, int] = {}  # step -> those of them with an error in them or below
     repeats: dict[str, int] = {}  # step -> how often in all visits together
+
+    def belongs_to_failure(self, token: str) -> bool:
+        """Whether a step is mostly taken by runs that fail: to log an error, to show an error page."""
+        return 2 * self.takes_failing.get(token, 0) > self.takes.get(token, 0)
+
+    @property
+    def _counts(self) -> tuple[dict[str, int], ...]:
+        return self.takes, self.takes_failing, self.repeats
 
 
 class EdgeProfile(msgspec.Struct, kw_only=True):
@@ -138,16 +147,16 @@ class Profile(msgspec.Struct, kw_only=True):
             entry = self.entries.setdefault(visit.operation, EntryProfile())
             entry.traces += 1
             entry.duration.add(node.duration_ns, node.start_ns)
-        previous = None
-        for token in visit.path:
-            if previous is not None and len(profile.follows) < TOKENS_MAX:
-                nexts = profile.follows.setdefault(previous, {})
-                nexts[token] = nexts.get(token, 0) + 1
-            previous = token
+        for before, after, _, _ in visit.turns():
+            if before in profile.follows or len(profile.follows) < TOKENS_MAX:
+                nexts = profile.follows.setdefault(before, {})
+                nexts[after] = nexts.get(after, 0) + 1
         for token, count in Counter(step.token for step in visit.steps).items():
             if token in profile.takes or len(profile.takes) < TOKENS_MAX:
-                profile.takes[token] = profile.takes.get(token, 0) + 1
-                profile.repeats[token] = profile.repeats.get(token, 0) + count
+                _add(profile.takes, token, 1)
+                _add(profile.repeats, token, count)
+                if visit.has_error:
+                    _add(profile.takes_failing, token, 1)
 
 
 def gap_ns(visit: Visit) -> int:
@@ -233,13 +242,17 @@ def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
     mine.visits += other.visits
     mine.errors += other.errors
     mine.self_time.merge(other.self_time)
-    for counts, more in ((mine.takes, other.takes), (mine.repeats, other.repeats)):
+    for counts, more in zip(mine._counts, other._counts, strict=True):
         for token, count in more.items():
-            counts[token] = counts.get(token, 0) + count
+            _add(counts, token, count)
     for token, nexts in other.follows.items():
         known = mine.follows.setdefault(token, {})
         for following, count in nexts.items():
-            known[following] = known.get(following, 0) + count
+            _add(known, following, count)
+
+
+def _add(counts: dict[str, int], key: str, count: int) -> None:
+    counts[key] = counts.get(key, 0) + count
 
 
 def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
@@ -258,13 +271,13 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
     )
     for operation, old in profile.operations.items():
         new = OperationProfile(visits=old.visits, errors=old.errors, self_time=old.self_time)
-        for counts, more in ((new.takes, old.takes), (new.repeats, old.repeats)):
+        for counts, more in zip(new._counts, old._counts, strict=True):
             for name, count in more.items():
-                counts[token(name)] = counts.get(token(name), 0) + count
+                _add(counts, token(name), count)
         for name, nexts in old.follows.items():
             known = new.follows.setdefault(token(name), {})
             for following, count in nexts.items():
-                known[token(following)] = known.get(token(following), 0) + count
+                _add(known, token(following), count)
         renamed.operations[operation] = new
     for (service, identity), logged in profile.errors_logged.items():
         ours = renamed.errors_logged.setdefault((service, new_id(identity)), LogProfile())

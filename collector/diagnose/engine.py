@@ -60,7 +60,7 @@ def _diagnose(
 ) -> Verdict:
     window = Window(traces, baseline)
     findings = [finding for find in signals.values() for finding in find(window)]
-    suspects = localise(findings)
+    suspects = localise(findings, window)
     return Verdict(
         causes=causes_of(suspects, decades_min=decades_min), traces_compared=baseline.profile.traces
     )

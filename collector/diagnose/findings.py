@@ -36,7 +36,7 @@ class Finding(msgspec.Struct, kw_only=True):
     location: str | None = None
     template: str | None = None
     refuted_by: str | None = None
-    after_call_to: str | None = None  # service that had answered just before: it may be what failed
+    after_call: str | None = None  # the call, as a step's name, whose answer came just before: it may be bad
     explained_by: Finding | None = None  # set by localisation
 
 

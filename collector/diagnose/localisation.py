@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from collector.diagnose.findings import Finding
-from collector.diagnose.visits import Visit
+from collector.diagnose.visits import CALL
+from collector.diagnose.window import Window
 
 # A failure is explained when it lies above others in at least this share of the runs it shows in.
 EXPLAINED_SHARE: Final = 0.5
@@ -22,8 +23,9 @@ EXPLAINED_SHARE: Final = 0.5
 EXPLAINED_WEIGHT: Final = 0.1
 # A second, independent finding at a place makes it likelier; two weak ones do not make a strong one.
 SUPPORT_WEIGHT: Final = 0.1
-# The weakest finding that can explain another one.
+# The weakest finding that can explain another one, by itself and as a share of the other.
 EXPLAINS_DECADES_MIN: Final = 1.0
+EXPLAINS_SHARE: Final = 0.25
 
 
 class Suspect(msgspec.Struct, kw_only=True):
@@ -34,9 +36,10 @@ class Suspect(msgspec.Struct, kw_only=True):
     findings: list[Finding]
 
 
-def localise(findings: Sequence[Finding]) -> list[Suspect]:
+def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     """Group findings by service, victims behind culprits; most likely first."""
     _explain(findings)
+    findings = [*findings, *_blame_answers(findings, window)]
     by_service: dict[str, list[tuple[float, Finding]]] = defaultdict(list)
     for finding in findings:
         weight = EXPLAINED_WEIGHT if finding.explained_by is not None else 1.0
@@ -80,10 +83,55 @@ def _explain(findings: Sequence[Finding]) -> None:
             lower = index[identity]
             if lower is not upper and len(hits) > best_hits:
                 best, best_hits = lower, len(hits)
-        if best is not None and best_hits >= EXPLAINED_SHARE * len(upper.visits):
+        if (
+            best is not None
+            and best.decades >= EXPLAINS_SHARE * upper.decades
+            and best_hits >= EXPLAINED_SHARE * len(upper.visits)
+        ):
             upper.explained_by = best
 
 
-def visits_above(visits: Sequence[Visit]) -> set[int]:
-    """Identities of every visit above these."""
-    return {id(above) for visit in visits for above in visit.ancestors()}
+def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]:
+    """Find answers that nobody who asked could go on with, and hold them against who gave them.
+
+    A caller that stops after an answer may be broken itself. When every service that makes this call
+    stops after it, and there are several, it is the answer.
+    """
+    callers: dict[str, set[str]] = defaultdict(set)
+    for operation, profile in window.seen.operations.items():
+        for token in profile.takes:
+            callers[token].add(operation.service)
+    stopped: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        is_own = finding.family == "failure" and finding.explained_by is None
+        if finding.after_call and is_own and finding.decades >= EXPLAINS_DECADES_MIN:
+            stopped[finding.after_call].append(finding)
+    blamed = []
+    for token, stops in stopped.items():
+        if len(callers[token]) < 2 or callers[token] != {finding.service for finding in stops}:
+            continue
+        answer = next(
+            (step for step in stops[0].visits[0].steps if step.token == token and step.callee), None
+        )
+        if answer is None or answer.callee is None:
+            continue
+        strongest = max(stops, key=lambda finding: finding.decades)
+        name = token.removeprefix(f"{CALL}{answer.callee} ")
+        bad = Finding(
+            signal=strongest.signal,
+            fault="bad_answer",
+            family="failure",
+            service=answer.callee,
+            decades=strongest.decades,
+            summary=f"every caller of {name} in {answer.callee} stops after its answer: "
+            f"{', '.join(sorted(callers[token]))}",
+            evidence=[item for finding in stops for item in finding.evidence[:2]],
+            visits=[],
+            operation=name,
+            location=strongest.location,
+            refuted_by=f"a caller of {name} that goes on as usual after its answer",
+        )
+        blamed.append(bad)
+        for finding in stops:
+            finding.explained_by = bad
+    return blamed

@@ -8,24 +8,31 @@ from typing import Final
 
 import msgspec
 
+from collector.diagnose.significance import shift_decades
 from collector.diagnose.spread import Spread
 
 # A short baseline shows less variation than there is; these are floors under what it shows, in octaves.
 DEVIATION_FLOOR: Final = 0.3  # of single observations: a quarter more or less is nothing
-DRIFT_FLOOR: Final = 0.15  # of the mean of a stretch of time
+DRIFT_FLOOR: Final = 0.25  # of the mean of a stretch of time
 
 
-class Shift(msgspec.Struct, frozen=True):
+class Shift(msgspec.Struct, frozen=True, kw_only=True):
     """A shift of the mean on the scale of octaves, and how much of it is chance."""
 
     octaves: float
     count: int  # observations in the window
-    variance: float  # of `octaves`, if nothing is wrong
+    sampling: float  # standard error of `octaves` for drawing so few
+    between: float  # and for stretches of time being different, which all of a service share
     healthy_mean: float  # octaves above a nanosecond
+    freedom: float  # degrees of freedom of the standard error
 
     def t(self, drift: float = 0.0) -> float:
         """The shift in standard errors, what everything shares taken off."""
-        return (self.octaves - drift) / math.sqrt(self.variance)
+        return (self.octaves - drift) / math.hypot(self.sampling, self.between)
+
+    def decades(self, drift: float = 0.0) -> float:
+        """Its surprise, what everything shares taken off."""
+        return shift_decades(self.t(drift), self.freedom)
 
     def excess_ns(self, drift: float = 0.0) -> float:
         """What the shift costs all observations of the window together."""
@@ -35,16 +42,37 @@ class Shift(msgspec.Struct, frozen=True):
 
 
 def shift_of(seen: Spread, healthy: Spread) -> Shift | None:
-    """Compare what a window saw with what is healthy; None: one of them is empty."""
+    """Compare what a window saw with what is healthy; None: one of them is empty, or has one run only."""
     count, healthy_count = seen.count, healthy.count
-    if not count or not healthy_count:
+    if not count or healthy_count < 2:
         return None
     deviation = max(DEVIATION_FLOOR, healthy.deviation)
-    if healthy_count < 3:
-        deviation = max(deviation, 1.0)  # from one or two runs nothing is known about variation
-    between = max(DRIFT_FLOOR, between_blocks(healthy, deviation))
-    variance = deviation**2 * (1 / count + 1 / healthy_count) + between**2
-    return Shift(seen.mean - healthy.mean, count, variance, healthy.mean)
+    return Shift(
+        octaves=seen.mean - healthy.mean,
+        count=count,
+        sampling=deviation * math.sqrt(1 / count + 1 / healthy_count),
+        between=max(DRIFT_FLOOR, between_blocks(healthy, deviation)),
+        healthy_mean=healthy.mean,
+        freedom=healthy_count - 1,
+    )
+
+
+def pooled(shifts: Iterable[Shift]) -> Shift:
+    """The mean shift of several operations of one service, each observation weighing the same.
+
+    What differs between stretches of time does so for all of them at once, and is not averaged out.
+    """
+    shifts = list(shifts)
+    count = sum(shift.count for shift in shifts)
+    weights = [(shift.count / count, shift) for shift in shifts]
+    return Shift(
+        octaves=sum(weight * shift.octaves for weight, shift in weights),
+        count=count,
+        sampling=math.hypot(*(weight * shift.sampling for weight, shift in weights)),
+        between=sum(weight * shift.between for weight, shift in weights),
+        healthy_mean=max(shift.healthy_mean for shift in shifts),
+        freedom=sum(weight * shift.freedom for weight, shift in weights),
+    )
 
 
 def between_blocks(spread: Spread, deviation: float) -> float:
@@ -69,13 +97,3 @@ def common_drift(shifts: Collection[Shift]) -> float:
         if seen >= half:
             return shift.octaves
     return 0.0
-
-
-def pooled(shifts: Iterable[Shift]) -> Shift:
-    """The mean shift of several, each observation weighing the same; its drift stays as large."""
-    shifts = list(shifts)
-    count = sum(shift.count for shift in shifts)
-    octaves = sum(shift.octaves * shift.count for shift in shifts) / count
-    variance = sum(shift.variance * (shift.count / count) ** 2 for shift in shifts)
-    largest = max(shift.healthy_mean for shift in shifts)
-    return Shift(octaves, count, max(variance, DRIFT_FLOOR**2), largest)

@@ -11,39 +11,56 @@ import math
 from typing import Final
 
 # Healthy windows differ among themselves by more than chance: users do other things, caches are cold.
-# A correlation of one percent within a window makes a thousand visits worth about ninety.
-WITHIN_WINDOW_CORRELATION: Final = 0.01
+# A correlation of two percent within a window makes a thousand visits worth about fifty.
+WITHIN_WINDOW_CORRELATION: Final = 0.02
+# A baseline of a few blocks of time does not support a thinner tail than this.
+FREEDOM_MAX: Final = 8.0
 JEFFREYS: Final = 0.5  # prior weight of a step that was never seen, and of one that was always seen
+# What goes wrong is rare even in an operation that was never seen: as if nine healthy runs more without it.
+RARE_VISITS: Final = 9.0
 DECADES_MAX: Final = 30.0
 _LN10: Final = math.log(10)
 
 
-def shift_decades(t: float) -> float:
+def shift_decades(t: float, freedom: float = FREEDOM_MAX) -> float:
     """Surprise of a shift of `t` standard errors upwards; 0 for none or downwards.
 
-    Student's t with four degrees of freedom, whose tail falls with the fourth power: a baseline of a few
-    blocks does not support more.
+    Args:
+        freedom: degrees of freedom of Student's t: how well the standard error itself is known.
+    Source: the tail as an incomplete beta function, by its series; Abramowitz and Stegun, 26.5.4, 26.5.27.
     """
-    if t <= 0:
-        return 0.0
-    root = math.sqrt(4 + t * t)
-    rest = 4 / (root * (root + t))  # 1 - t/root, without the loss of digits
-    upper = 0.75 * rest**2 - 0.25 * rest**3
-    return min(DECADES_MAX, -math.log10(2 * upper))
+    if t <= 0.25:
+        return 0.0  # where the series is slow, there is nothing to see
+    a = min(max(freedom, 1.0), FREEDOM_MAX) / 2
+    x = 2 * a / (2 * a + t * t)
+    term = total = 1.0
+    step = 0
+    while term > 1e-12 * total:
+        term *= (a + 0.5 + step) / (a + 1 + step) * x
+        total += term
+        step += 1
+    log_beta = math.lgamma(a) + math.lgamma(0.5) - math.lgamma(a + 0.5)
+    both_tails = a * math.log(x) + 0.5 * math.log1p(-x) - math.log(a) - log_beta + math.log(total)
+    return min(DECADES_MAX, max(0.0, -both_tails / _LN10))
 
 
-def share_decades(hits: int, visits: int, healthy_hits: int, healthy_visits: int) -> float:
+def share_decades(
+    hits: int, visits: int, healthy_hits: int, healthy_visits: int, *, rare: bool = False
+) -> float:
     """Surprise of seeing a thing in so many of the visits, given how often healthy visits have it.
 
     The chance, by a beta-binomial distribution, of at least `hits` in `visits`; 0 where no more were
     seen than expected.
+
+    Args:
+        rare: it is something that goes wrong, and therefore not expected where nothing is known.
 
     Source: posterior prediction with Jeffreys' prior; Gelman et al., "Bayesian Data Analysis", 2.4.
     """
     visits_worth, hits_worth = _worth(visits, hits)
     healthy_worth, healthy_hits_worth = _worth(healthy_visits, healthy_hits)
     a = healthy_hits_worth + JEFFREYS
-    b = healthy_worth - healthy_hits_worth + JEFFREYS
+    b = healthy_worth - healthy_hits_worth + JEFFREYS + (RARE_VISITS if rare else 0.0)
     if visits_worth <= 0 or hits_worth / visits_worth <= a / (a + b):
         return 0.0
     whole = max(1, round(visits_worth))

@@ -15,6 +15,7 @@ FAULTS: Final = (
     "exception",  # raised, and not raised in healthy runs
     "error",  # an error was logged, or a span ended in error
     "stopped_early",  # an operation ended before its usual steps
+    "bad_answer",  # whoever called an operation could not go on with its answer
     "missing_step",  # an operation left a step out
     "changed_path",  # an operation took another way
     "slow",  # a service spends more time itself

@@ -16,10 +16,13 @@ from typing import Final, NamedTuple
 from collector.model import Record, SpanNode, Trace
 from collector.templates import Template, TemplateMiner
 
-BEGIN: Final = "^"  # stands for the span's start among its steps
-END: Final = "$"
 LOG: Final = "log "  # what the name of a step begins with that is a log line
 CALL: Final = "call "
+# The span's start and end among the steps of a lane. Calls and log lines are two lanes, each in order of
+# time: a tracer's clock and a logger's are not always the same, so the order between them says little.
+LANES: Final = (CALL, LOG)
+BEGIN: Final = {CALL: "^call", LOG: "^log"}
+END: Final = "$"
 OPERATION_CHARS_MAX: Final = 200
 STEPS_MAX: Final = 2_000  # of one visit; more are a loop that has said what it does
 
@@ -71,7 +74,7 @@ class Step:
 class Visit:
     """One run of an operation."""
 
-    __slots__ = ("node", "operation", "parent", "steps", "trace")
+    __slots__ = ("has_error", "node", "operation", "parent", "steps", "trace")
 
     def __init__(self, node: SpanNode, operation: Operation, parent: Visit | None, trace: Trace) -> None:
         self.node = node
@@ -79,18 +82,23 @@ class Visit:
         self.parent = parent
         self.trace = trace
         self.steps: list[Step] = []
+        self.has_error = False  # it, or a span or line below it, is an error
 
-    @property
-    def path(self) -> Iterator[str]:
-        """The names of the steps from `BEGIN` to `END`, repetitions in a row left out."""
-        last = BEGIN
-        yield BEGIN
-        for step in self.steps:
-            if step.token != last:
-                yield step.token
-                last = step.token
-        if self.node.finished:
-            yield END
+    def turns(self) -> Iterator[tuple[str, str, Step | None, Step | None]]:
+        """Each pair of steps that follow each other in a lane, by name and as they are.
+
+        Begins with `BEGIN` and ends, if the span has ended, with `END`, both without a step;
+        repetitions in a row are left out.
+        """
+        for lane in LANES:
+            before: Step | None = None
+            name = BEGIN[lane]
+            for step in self.steps:
+                if step.token != name and step.token.startswith(lane):
+                    yield name, step.token, before, step
+                    before, name = step, step.token
+            if self.node.finished:
+                yield name, END, before, None
 
     def ancestors(self) -> Iterator[Visit]:
         """The visits that led to this one, nearest first."""
@@ -133,6 +141,13 @@ def site(record: Record) -> str | None:
     return f"{record.logger}#{source.line}" if record.logger else None
 
 
+def place(record: Record) -> str | None:
+    """`site`, and the function where it is known: `shop/orders.py:41 in total`."""
+    where = site(record)
+    function = record.source.function if record.source else None
+    return f"{where} in {function}" if where and function else where
+
+
 def visits_of(traces: Iterable[Trace], vocabulary: Vocabulary) -> list[Visit]:
     """Every visit of the traces, each trace's in the order of its chain, parents first."""
     found: list[Visit] = []
@@ -154,6 +169,11 @@ def _chain(root: SpanNode, trace: Trace, vocabulary: Vocabulary) -> list[Visit]:
         if node.logs or node.children:
             visit.steps = _steps(node, vocabulary)
             work.extend((child, visit) for child in reversed(node.children))
+    for visit in reversed(visits):  # children before their parents
+        if not visit.has_error:
+            visit.has_error = visit.node.record.is_error or any(s.record.is_error for s in visit.steps)
+        if visit.has_error and visit.parent is not None:
+            visit.parent.has_error = True
     return visits
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.significance import share_decades
-from collector.diagnose.visits import Operation, Step, Visit, site
+from collector.diagnose.visits import Operation, Step, Visit, place
 from collector.diagnose.window import Window
 
 SIGNAL: Final = "errors"
@@ -38,7 +38,11 @@ def _templates(window: Window) -> list[Finding]:
         logged = window.known.errors_logged.get((operation.service, identity))
         healthy_hits = min(logged.traces if logged else 0, healthy_visits)
         decades = share_decades(
-            len(visits), len(window.by_operation.get(operation, visits)), healthy_hits, healthy_visits
+            len(visits),
+            len(window.by_operation.get(operation, visits)),
+            healthy_hits,
+            healthy_visits,
+            rare=True,
         )
         if decades <= 0:
             continue
@@ -59,12 +63,23 @@ def _templates(window: Window) -> list[Finding]:
                 visits=visits,
                 operation=operation.name,
                 instance=instance_of(visits),
-                location=site(first.record),
+                location=_region(visits[0], first),
                 template=text,
                 refuted_by=f"healthy runs of {operation.name} that log the same line",
             )
         )
     return found
+
+
+def _region(visit: Visit, error: Step) -> str | None:
+    """Where the error was logged, and what the run had logged last before: it went wrong in between."""
+    where = place(error.record)
+    last = None
+    for step in visit.steps:
+        if step is error or step.at_ns > error.at_ns:
+            break
+        last = place(step.record) if step.template is not None else last
+    return f"{last} … {where}" if last and where and last != where else where
 
 
 def _statuses(window: Window) -> list[Finding]:
@@ -75,7 +90,7 @@ def _statuses(window: Window) -> list[Finding]:
             continue
         known = window.known.operations.get(operation)
         healthy_errors, healthy_visits = (known.errors, known.visits) if known else (0, 0)
-        decades = share_decades(len(failed), len(visits), healthy_errors, healthy_visits)
+        decades = share_decades(len(failed), len(visits), healthy_errors, healthy_visits, rare=True)
         if decades <= 0:
             continue
         status = failed[0].node.record.status

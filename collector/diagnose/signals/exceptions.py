@@ -37,7 +37,9 @@ def _finding(window: Window, records: list[Raised]) -> Finding:
     healthy_visits = known.visits if known else 0
     healthy_hits = window.known.exceptions.get(first.key, 0)
     seen = window.by_operation[operation]
-    decades = share_decades(len(same), len(seen), min(healthy_hits, healthy_visits), healthy_visits)
+    decades = share_decades(
+        len(same), len(seen), min(healthy_hits, healthy_visits), healthy_visits, rare=True
+    )
     where = f" at {first.location}" if first.location else ""
     raised = f"{first.type}: {first.message}" if first.message else first.type
     return Finding(

@@ -14,7 +14,6 @@ from typing import Final, Literal
 from collector.diagnose.baseline import gap_ns
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
 from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
-from collector.diagnose.significance import shift_decades
 from collector.diagnose.visits import Edge, Visit, answer_of
 from collector.diagnose.window import Window
 from collector.model import Evidence
@@ -100,8 +99,8 @@ def _finding(
 ) -> Finding:
     own = {edge: shift for edge, shift in edges.items() if edge in moved}
     whole = pooled(own.values())
-    worst = max(sorted(own), key=lambda edge: own[edge].t(drift))
-    decades = max(shift_decades(whole.t(drift)), shift_decades(own[worst].t(drift)))
+    worst = max(sorted(own), key=lambda edge: own[edge].decades(drift))
+    decades = max(whole.decades(drift), own[worst].decades(drift))
     decades *= len(own) / len(edges)  # ways that are as usual speak against it
     known, seen = window.known.edges[worst].gap, window.seen.edges[worst].gap
     visits = sorted(waits[worst], key=lambda visit: -gap_ns(visit))

@@ -12,13 +12,13 @@ from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
 from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
-from collector.diagnose.significance import corrected, shift_decades
+from collector.diagnose.significance import corrected
 from collector.diagnose.visits import Operation, Visit, answer_of
 from collector.diagnose.window import Window
 from collector.model import Evidence
 
 SIGNAL: Final = "self_time"
-OCTAVES_MIN: Final = 0.5  # a service that is less than 1.4 times slower does not break anything
+OCTAVES_MIN: Final = 0.7  # a service that is less than 1.6 times slower does not break anything
 
 
 def find(window: Window) -> list[Finding]:
@@ -46,10 +46,10 @@ def _finding(
     window: Window, service: str, own: dict[Operation, Shift], drift: float, looked_at: int
 ) -> Finding | None:
     whole = pooled(own.values())
-    decades = shift_decades(whole.t(drift)) if whole.octaves - drift >= OCTAVES_MIN else 0.0
-    worst = max(sorted(own), key=lambda operation: own[operation].t(drift))
+    decades = whole.decades(drift) if whole.octaves - drift >= OCTAVES_MIN else 0.0
+    worst = max(sorted(own), key=lambda operation: own[operation].decades(drift))
     if own[worst].octaves - drift >= OCTAVES_MIN:
-        decades = max(decades, corrected(shift_decades(own[worst].t(drift)), looked_at))
+        decades = max(decades, corrected(own[worst].decades(drift), looked_at))
     if decades <= 0:
         return None
     # The operation that costs the most, of those that are clearly slower.

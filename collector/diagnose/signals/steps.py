@@ -10,7 +10,7 @@ over a whole trace, ours stay within one operation, so that a victim's steps are
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Final, NamedTuple
 
 from msgspec import structs
@@ -18,7 +18,7 @@ from msgspec import structs
 from collector.diagnose.baseline import OperationProfile
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.significance import share_decades
-from collector.diagnose.visits import BEGIN, CALL, END, LOG, Operation, Step, Visit, site
+from collector.diagnose.visits import BEGIN, CALL, END, LOG, Operation, Step, Visit, place
 from collector.diagnose.window import Window
 from collector.model import Evidence
 
@@ -27,6 +27,8 @@ SIGNAL: Final = "steps"
 # Another way through the code that is merely new says little: programs have more ways than a short
 # baseline has seen.
 NEW_PATH_WEIGHT: Final = 0.15
+# A turn counts if it is taken this many times as often as usual, of all runs of its operation.
+MORE_OFTEN_MIN: Final = 1.3
 
 
 class Turn(NamedTuple):
@@ -42,48 +44,49 @@ def find(window: Window) -> list[Finding]:
     found = []
     for operation, visits in window.by_operation.items():
         known = window.known.operations.get(operation)
-        if known is None or not known.visits:
+        if known is None:
             continue
         turns: dict[tuple[str, str], list[Turn]] = defaultdict(list)
-        passed: dict[str, int] = defaultdict(int)
+        passed: Counter[str] = Counter()
         for visit in visits:
-            for before, after, turn in _turns(visit):
+            for before, after, step, instead in visit.turns():
                 passed[before] += 1
-                turns[before, after].append(turn)
-        for (before, after), taken in sorted(turns.items()):
-            finding = _judge(operation, known, before, after, taken, passed[before])
+                turns[before, after].append(Turn(visit, step, instead))
+        for (before, after), taken in turns.items():
+            finding = _judge(operation, known, before, after, taken, passed[before], len(visits))
             if finding is not None:
                 found.append(finding)
     return found
 
 
-def _turns(visit: Visit) -> list[tuple[str, str, Turn]]:
-    """Each pair of steps that follow each other, repetitions in a row left out."""
-    turns = []
-    before: Step | None = None
-    for step in visit.steps:
-        if before is None or step.token != before.token:
-            turns.append((before.token if before else BEGIN, step.token, Turn(visit, before, step)))
-            before = step
-    if visit.node.finished:
-        turns.append((before.token if before else BEGIN, END, Turn(visit, before, None)))
-    return turns
-
-
 def _judge(
-    operation: Operation, known: OperationProfile, before: str, after: str, taken: list[Turn], passed: int
+    operation: Operation,
+    known: OperationProfile,
+    before: str,
+    after: str,
+    taken: list[Turn],
+    passed: int,
+    runs: int,
 ) -> Finding | None:
     nexts = known.follows.get(before)
     if not nexts:
         return None  # the step itself is new; what led to it is judged
-    healthy = sum(nexts.values())
-    decades = share_decades(len(taken), passed, nexts.get(after, 0), healthy)
+    healthy, healthy_taken = sum(nexts.values()), nexts.get(after, 0)
+    if len(taken) * healthy <= healthy_taken * passed:
+        return None
+    missing = _left_out(known, before, after, taken)
+    if missing is not None:
+        taken = [turn for turn in taken if all(step.token != missing for step in turn.visit.steps)]
+    visits = list({id(turn.visit): turn.visit for turn in taken}.values())
+    # When other runs stop before the step, those that still come to it are another selection of runs:
+    # the turn must have become more frequent among all runs too.
+    if len(visits) * known.visits <= MORE_OFTEN_MIN * healthy_taken * runs:
+        return None
+    decades = share_decades(len(taken), passed, healthy_taken, healthy)
     if decades <= 0:
         return None
-    usual = max(sorted(nexts), key=nexts.__getitem__)
-    missing = _usual_next(known, before)
-    share = f"{len(taken)} of {passed} runs, {nexts.get(after, 0)} of {healthy} healthy ones"
-    visits = list({id(turn.visit): turn.visit for turn in taken}.values())
+    usual = missing or max(sorted(nexts), key=nexts.__getitem__)
+    share = f"{len(taken)} of {passed} runs, {healthy_taken} of {healthy} healthy ones"
     first = taken[0].before
     finding = Finding(
         signal=SIGNAL,
@@ -97,14 +100,14 @@ def _judge(
         visits=visits,
         operation=operation.name,
         instance=instance_of(visits),
-        location=_between(taken[0], before, usual),
+        location=_region(operation, taken[0], before, usual),
         template=first.template.text if first is not None and first.template is not None else None,
         refuted_by=f"healthy runs of {operation.name} in which {_name(before)} is followed by {_name(after)}",
-        after_call_to=first.callee if first is not None else None,
+        after_call=before if first is not None and first.callee else None,
     )
+    if missing is None:
+        return finding
     if after == END:
-        if missing == END:
-            return None  # healthy runs end here too, if a little less often
         return structs.replace(
             finding,
             fault="stopped_early",
@@ -112,62 +115,69 @@ def _judge(
             decades=decades,
             summary=f"{operation.name} in {operation.service} ends after {_name(before)}, "
             f"where {_name(missing)} should follow ({share})",
-            evidence=_evidence(taken, missing),
         )
-    skipped = _skipped(known, before, after)
-    if skipped:
-        return structs.replace(
-            finding,
-            fault="missing_step",
-            family="failure",
-            decades=decades,
-            operation=_operation(skipped[0]) or operation.name,
-            summary=f"{operation.service} left out {_name(skipped[0])} in {operation.name}: after "
-            f"{_name(before)} came {_name(after)} at once ({share})",
-            evidence=_evidence(taken, skipped[0]),
-        )
-    return finding
+    return structs.replace(
+        finding,
+        fault="missing_step",
+        family="failure",
+        decades=decades,
+        operation=missing.removeprefix(CALL) if missing.startswith(CALL) else operation.name,
+        summary=f"{operation.service} left out {_name(missing)} in {operation.name}: after "
+        f"{_name(before)} came {_name(after)} at once ({share})",
+    )
 
 
-def _usual_next(known: OperationProfile, before: str) -> str:
-    """What healthy runs do most often after a step, other than to end."""
-    nexts = known.follows[before]
-    going_on = {token: count for token, count in nexts.items() if token != END}
-    return max(sorted(going_on), key=going_on.__getitem__) if going_on else END
+def _left_out(known: OperationProfile, before: str, after: str, taken: list[Turn]) -> str | None:
+    """The first regular step between the two that most of these runs do not take at all.
 
-
-def _skipped(known: OperationProfile, before: str, after: str) -> list[str]:
-    """The steps that healthy runs take between the two; none when the second never follows the first.
-
-    Goes the most usual way from step to step, which is the shortest proof that there is one.
+    None: healthy runs take none between the two, or only such as belong to a failure.
     """
-    if after not in known.takes:
-        return []
+    if after != END and after not in known.takes:
+        return None  # another way, whose end is not known: nothing can be said to be left out
+    missing = [token for token in _way(known, before, after) if not known.belongs_to_failure(token)]
+    for token in missing:
+        lacking = sum(all(step.token != token for step in turn.visit.steps) for turn in taken)
+        if 2 * lacking > len(taken):
+            return token
+    return None
+
+
+def _way(known: OperationProfile, before: str, after: str) -> list[str]:
+    """The steps that healthy runs take between two others, by the most usual way; empty if there is none."""
     way: list[str] = []
     at = before
-    for _ in range(len(known.follows)):
-        at = _usual_next(known, at) if at in known.follows else END
+    while at in known.follows:
+        nexts = {t: n for t, n in known.follows[at].items() if t not in way and (t != END or after == END)}
+        going_on = {t: n for t, n in nexts.items() if t != END}
+        if not going_on:
+            break
+        at = max(sorted(going_on), key=going_on.__getitem__)
         if at == after:
             return way
-        if at == END or at in way:
-            return []
         way.append(at)
-    return []
+    return way if after == END else []
 
 
-def _between(turn: Turn, before: str, usual: str) -> str:
-    if turn.before is not None and turn.before.record.kind == "log":
-        return site(turn.before.record) or f"after {_name(before)}"
-    return f"{_name(before)} … {_name(usual)}"
+def _region(operation: Operation, turn: Turn, before: str, usual: str) -> str:
+    """The code region: between the last regular step and the one that should have followed."""
+    if turn.before is not None and turn.before.template is not None:
+        begin = place(turn.before.record) or before.removeprefix(LOG)
+    else:
+        begin = _place(operation, before)
+    return f"{begin} … {_place(operation, usual)}"
 
 
-def _operation(token: str) -> str | None:
-    return token.removeprefix(CALL) if token.startswith(CALL) else None
+def _place(operation: Operation, token: str) -> str:
+    if token in BEGIN.values():
+        return f"{operation.name} start"
+    if token == END:
+        return f"{operation.name} end"
+    return token.removeprefix(LOG) if token.startswith(LOG) else f"{token.removeprefix(CALL)} start"
 
 
 def _name(token: str) -> str:
     """A step as a person would say it."""
-    if token == BEGIN:
+    if token in BEGIN.values():
         return "the start"
     if token == END:
         return "the end"
