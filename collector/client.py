@@ -11,7 +11,8 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,6 +24,7 @@ from collector.errors import (
     Refused,
     Unreachable,
 )
+from tracing.line import format_timestamp
 
 JsonObject = dict[str, Any]
 
@@ -32,6 +34,7 @@ BATCH_BYTES_MAX: Final = 2 * 1024 * 1024
 BATCH_RECORDS_MAX: Final = 10_000
 # Longest wait that a collector may ask for before we try again.
 RETRY_AFTER_S_MAX: Final = 10.0
+_PIECE_BYTES: Final = 256 * 1024
 
 
 class CollectorClient:
@@ -68,11 +71,12 @@ class CollectorClient:
             raise QueryError(f"{url!r}: the port is not a number in 0..65535") from None
         if parts.scheme == "https":
             context = ssl.create_default_context()
-            self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                parts.hostname, port, timeout=timeout_s, context=context
+            self._connect: Callable[[], http.client.HTTPConnection] = partial(
+                http.client.HTTPSConnection, parts.hostname, port, timeout=timeout_s, context=context
             )
         else:
-            self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout_s)
+            self._connect = partial(http.client.HTTPConnection, parts.hostname, port, timeout=timeout_s)
+        self._connection = self._connect()
 
     def __enter__(self) -> Self:
         return self
@@ -111,11 +115,11 @@ class CollectorClient:
         return self._get(
             "/api/v1/traces",
             q=q or None,
-            start=start,
-            end=end,
+            start=_time(start),
+            end=_time(end),
             service=service,
             operation=operation,
-            min_duration=min_duration,
+            min_duration=f"{min_duration}ns" if isinstance(min_duration, int) else min_duration,
             error=error,
             limit=limit,
         )
@@ -137,8 +141,8 @@ class CollectorClient:
         return self._get(
             "/api/v1/logs",
             q=q or None,
-            start=start,
-            end=end,
+            start=_time(start),
+            end=_time(end),
             service=service,
             level=level,
             trace_id=trace_id,
@@ -151,21 +155,23 @@ class CollectorClient:
         self, trace_id: str | None = None, *, start: str | int | None = None, end: str | int | None = None
     ) -> JsonObject:
         """What caused the fault of a trace, or of a time range; see `Answers.root_cause`."""
-        return self._get("/api/v1/root-cause", trace_id=trace_id, start=start, end=end)
+        return self._get("/api/v1/root-cause", trace_id=trace_id, start=_time(start), end=_time(end))
 
     def services(self, *, start: str | int | None = None, end: str | int | None = None) -> JsonObject:
         """Every service seen."""
-        return self._get("/api/v1/services", start=start, end=end)
+        return self._get("/api/v1/services", start=_time(start), end=_time(end))
 
     def operations(
         self, service: str, *, start: str | int | None = None, end: str | int | None = None
     ) -> JsonObject:
         """Every operation of a service; of an unknown service: none."""
-        return self._get(f"/api/v1/services/{quote(service, safe='')}/operations", start=start, end=end)
+        return self._get(
+            f"/api/v1/services/{quote(service, safe='')}/operations", start=_time(start), end=_time(end)
+        )
 
     def topology(self, *, start: str | int | None = None, end: str | int | None = None) -> JsonObject:
         """Who calls whom."""
-        return self._get("/api/v1/topology", start=start, end=end)
+        return self._get("/api/v1/topology", start=_time(start), end=_time(end))
 
     def stats(self) -> JsonObject:
         """Counts and sizes; `records` counts logs and spans, each once."""
@@ -174,6 +180,67 @@ class CollectorClient:
     def ledger(self) -> JsonObject:
         """What arrived of each process, and what is missing."""
         return self._get("/api/v1/ledger")
+
+    # ---------------------------------------------------------------- answers in pieces
+
+    def export(
+        self,
+        format: str = "ndjson",
+        *,
+        q: str = "",
+        start: str | int | None = None,
+        end: str | int | None = None,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[bytes]:
+        """Every record that matches, in a format for other tools, a piece at a time; see `Answers.export`.
+
+        Raises:
+            Unreachable: also in the middle, when the connection breaks off: the export is not whole then.
+        """
+        return self._stream(
+            "/api/v1/logs/export",
+            format=format,
+            q=q or None,
+            start=_time(start),
+            end=_time(end),
+            service=service,
+            level=level,
+            trace_id=trace_id,
+            limit=limit,
+        )
+
+    def export_trace(self, trace_id: str) -> Iterator[bytes]:
+        """One call chain for Perfetto and chrome://tracing, a piece at a time."""
+        return self._stream(f"/api/v1/traces/{quote(trace_id, safe='')}/export")
+
+    def tail(
+        self,
+        q: str = "",
+        *,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+    ) -> Iterator[tuple[str, JsonObject]]:
+        """Records as they become visible, without end; close the iterator to stop.
+
+        Yields:
+            `("record", record)`, or `("dropped", {"count"})` when we did not keep up.
+        Raises:
+            Unreachable: the collector has gone, or is silent beyond `timeout_s` (it speaks every 15 s).
+        """
+        pieces = self._stream(
+            "/api/v1/logs/tail", q=q or None, service=service, level=level, trace_id=trace_id
+        )
+        event = ""
+        for line in _lines(pieces):
+            name, _, value = line.partition(b": ")
+            if name == b"event":
+                event = value.decode()
+            elif name == b"data":
+                yield event, _object(value)
 
     # ---------------------------------------------------------------- the service itself
 
@@ -258,6 +325,29 @@ class CollectorClient:
             raise _error_of(status, body)
         return _object(body)
 
+    def _stream(self, path: str, **parameters: str | int | None) -> Iterator[bytes]:
+        """The pieces of an answer, over a connection of its own."""
+        given = {key: _text(value) for key, value in parameters.items() if value is not None}
+        query = f"?{urlencode(given)}" if given else ""
+        connection = self._connect()
+        try:
+            connection.request("GET", self._prefix + path + query, headers=self._headers(self._token))
+            response = connection.getresponse()
+            if response.status != 200:
+                raise _error_of(response.status, response.read())
+            while piece := response.read1(_PIECE_BYTES):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{self.url}: {_reason(error, self._timeout_s)}") from error
+        finally:
+            connection.close()
+
+    def _headers(self, token: str | None) -> dict[str, str]:
+        headers = {"Accept": "*/*"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
     def _call(
         self,
         method: str,
@@ -267,9 +357,7 @@ class CollectorClient:
         *,
         token: str | None,
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        sent = {"Accept": "application/json", **(headers or {})}
-        if token:
-            sent["Authorization"] = f"Bearer {token}"
+        sent = {**self._headers(token), **(headers or {})}
         fresh = self._connection.sock is None
         while True:
             try:
@@ -303,6 +391,18 @@ def import_bodies(records: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
             lines, size = [], 0
     if lines:
         yield b"".join(lines)
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+
+
+def _time(value: str | int | None) -> str | None:
+    """A bare number would be taken for seconds or milliseconds, as people write them."""
+    return format_timestamp(value) if isinstance(value, int) else value
 
 
 def _text(value: str | int | bool) -> str:

@@ -20,9 +20,11 @@ from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
 from collector.errors import NotFound, QueryError
 from collector.ledger import Ledger
 from collector.model import Trace
-from collector.store.conditions import And, Condition, Equals
+from collector.settings import did_you_mean
+from collector.store.conditions import And, Condition, Equals, Range
 from collector.store.contract import EVERYTHING, Store
 from collector.trace.build import build_trace
+from tracing import semconv as sc
 
 PAGE_RECORDS_MAX: Final = 1_000  # longest page; whoever wants all of it exports
 WINDOW_DEFAULT: Final = "15m"  # what "root cause of now" looks at, when only the mode is given
@@ -313,13 +315,13 @@ class Answers:
         """
         parts: list[Condition] = []
         if q.strip():
-            parts.append(_parsed(q))
+            parts.append(_parsed(q, self._clock_ns()))
         if service is not None:
             parts.append(Equals("service", service))
         if operation is not None:
             parts.append(Equals("name", operation))
         if level is not None:
-            parts.append(_parsed(f"level:>={level}"))
+            parts.append(Range("severity_number", low=_severity_number(level)))
         if trace_id is not None:
             parts.append(Equals("trace_id", checked_trace_id(trace_id)))
         return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else EVERYTHING
@@ -346,20 +348,28 @@ def checked_trace_id(text: str) -> str:
     return trace_id
 
 
+def _severity_number(level: str) -> int:
+    name = sc.normal_level(level)
+    if name is None:
+        known = did_you_mean(level.upper(), (*sc.SEVERITY_NUMBERS, *sc.SEVERITY_ALIASES))
+        raise QueryError(f"level {level!r:.80}: no such level{known or '; DEBUG, INFO, WARN and ERROR are'}")
+    return sc.SEVERITY_NUMBERS[name]
+
+
 # The languages of people are loaded when somebody speaks them: the parser alone takes longer to load than
 # most answers take to give, and a command on a data directory is over in a moment.
 
 
-def _parsed(q: str) -> Condition:
+def _parsed(q: str, now_ns: int) -> Condition:
     from collector.query import parse_query
 
-    return parse_query(q)
+    return parse_query(q, now_ns=now_ns)
 
 
 def _time(value: str | int | None, now_ns: int) -> int | None:
     if not isinstance(value, str):
         return value
-    from collector.query.times import parse_time
+    from collector.query import parse_time
 
     return parse_time(value, now_ns=now_ns)
 
@@ -367,6 +377,6 @@ def _time(value: str | int | None, now_ns: int) -> int | None:
 def _duration(value: str | int | None) -> int | None:
     if not isinstance(value, str):
         return value
-    from collector.query.times import parse_duration
+    from collector.query import parse_duration
 
     return parse_duration(value)
