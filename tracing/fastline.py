@@ -21,23 +21,32 @@ from tracing.line import TIMESTAMP_NS_MAX, VALUE_CHARS_MAX, format_timestamp, pl
 LINE_BYTES_MAX: Final = VALUE_CHARS_MAX
 
 _NS_PER_S: Final = 1_000_000_000
-_dumps = orjson.dumps
+dumps: Final = orjson.dumps
 
 # (second, its text): one tuple, so that a thread never sees the second of one with the text of another.
 _second: tuple[int, bytes] = (-1, b"")
 
 
+def second_text(second: int) -> bytes:
+    """The beginning of a line up to the full second: `{"timestamp":"2026-11-24T05:32:11.`.
+
+    Args:
+        second: Unix epoch, in the years 1970..9999.
+    """
+    global _second
+    known, text = _second
+    if second != known:
+        text = time.strftime('{"timestamp":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second)).encode()
+        _second = (second, text)
+    return text
+
+
 def stamp(timestamp_ns: int) -> bytes:
     """The beginning of a line: `{"timestamp":"2026-11-24T05:32:11.000000001Z"`."""
-    global _second
-    seconds, nanoseconds = divmod(timestamp_ns, _NS_PER_S)
-    known, text = _second
-    if seconds != known:
-        if not 0 <= timestamp_ns <= TIMESTAMP_NS_MAX:
-            return b'{"timestamp":"%b"' % format_timestamp(timestamp_ns).encode()
-        text = time.strftime('{"timestamp":"%Y-%m-%dT%H:%M:%S.', time.gmtime(seconds)).encode()
-        _second = (seconds, text)
-    return b'%b%09dZ"' % (text, nanoseconds)
+    if not 0 <= timestamp_ns <= TIMESTAMP_NS_MAX:
+        return b'{"timestamp":"%b"' % format_timestamp(timestamp_ns).encode()
+    second, nanoseconds = divmod(timestamp_ns, _NS_PER_S)
+    return b'%b%09dZ"' % (second_text(second), nanoseconds)
 
 
 def text(value: str) -> bytes:
@@ -46,12 +55,12 @@ def text(value: str) -> bytes:
     Raises:
         orjson.JSONEncodeError: lone surrogates.
     """
-    return _dumps(value)
+    return dumps(value)
 
 
 def head(level: str, service: str) -> bytes:
     """What follows the timestamp."""
-    return b',"level":%b,"service":%b' % (_dumps(level), _dumps(service))
+    return b',"level":%b,"service":%b' % (dumps(level), dumps(service))
 
 
 def ids(trace_id: str, span_id: str | None) -> bytes:
@@ -63,7 +72,7 @@ def ids(trace_id: str, span_id: str | None) -> bytes:
 
 def logger(name: str) -> bytes:
     """The logger, or the instrumentation scope."""
-    return b',"logger":%b' % _dumps(name)
+    return b',"logger":%b' % dumps(name)
 
 
 def source(file: str, line: int, function: str | None) -> bytes:
@@ -71,7 +80,7 @@ def source(file: str, line: int, function: str | None) -> bytes:
     place: dict[str, Any] = {"file": file, "line": line}
     if function:
         place["function"] = function
-    return b',"source":%b' % _dumps(place)
+    return b',"source":%b' % dumps(place)
 
 
 def attributes(values: Mapping[str, Any]) -> bytes:
@@ -82,7 +91,7 @@ def attributes(values: Mapping[str, Any]) -> bytes:
     """
     if not values:
         return b""
-    return b',"attributes":%b' % _dumps(values, default=plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b',"attributes":%b' % dumps(values, default=plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def value(key: str, item: Any) -> bytes:
@@ -91,4 +100,4 @@ def value(key: str, item: Any) -> bytes:
     Raises:
         orjson.JSONEncodeError: something that only `encode` can mend.
     """
-    return b',"%b":%b' % (key.encode(), _dumps(item, default=plain, option=orjson.OPT_SERIALIZE_NUMPY))
+    return b',"%b":%b' % (key.encode(), dumps(item, default=plain, option=orjson.OPT_SERIALIZE_NUMPY))

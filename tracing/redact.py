@@ -31,6 +31,14 @@ _ABOUT_A_SECRET: Final = re.compile(r"[^a-z0-9](?:count|type|limit|length|size|t
 
 _CARD_HINT: Final = re.compile(r"[0-9]{4}[ -]?[0-9][0-9]")  # what a text with a card number contains
 
+# Log calls: templates and short texts that were found innocent, so that they are searched once.
+_KNOWN_MAX: Final = 8192
+_KNOWN_CHARS_MAX: Final = 256
+_CARDLESS_MAX: Final = 10**12 - 1  # a card number has thirteen digits or more
+_HARMLESS: Final = frozenset((float, bool, type(None)))
+# Arguments that stand so close together may make a card number of two harmless ones.
+_ADJACENT: Final = re.compile(r"%[^%a-zA-Z]*[a-zA-Z][ -]?%")
+
 _BEARER: Final = re.compile(r"\b(bearer)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
 _JWT: Final = re.compile(r"eyJ[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)?")
 _PEM: Final = re.compile(r"-----BEGIN [^-\n]+-----.*?(?:-----END [^-\n]+-----|\Z)", re.DOTALL)
@@ -79,6 +87,44 @@ class Redactor:
         # What a text must contain for one of the additions to match; a pattern may match anything.
         self._hints = ("",) if self._patterns else (*words, "@") if emails else tuple(words)
         self.is_telling: Callable[[str], bool] = lru_cache(maxsize=2048)(self._is_telling)
+        # Templates of log calls and short texts that are innocent wherever they stand; at most `_KNOWN_MAX`.
+        self.known_innocent: set[str] = set()
+
+    def learn_innocent(self, template: str, args: tuple[Any, ...], message: str) -> bool:
+        """`looks_innocent` of a formatted log message, whose parts are remembered in `known_innocent`.
+
+        Args:
+            template: what `args` were put into.
+            args: texts and numbers only.
+            message: `template % args`.
+        """
+        if not self.looks_innocent(message):
+            return False
+        known = self.known_innocent
+        if len(known) >= _KNOWN_MAX:
+            known.clear()
+        if len(template) <= _KNOWN_CHARS_MAX and not _ADJACENT.search(template):
+            known.add(template)
+        for argument in args:
+            if argument.__class__ is str and len(argument) <= _KNOWN_CHARS_MAX and _is_word(argument):
+                known.add(argument)
+        return True
+
+    def attributes_look_innocent(self, attributes: Mapping[str, Any]) -> bool:
+        """`looks_innocent` of attributes, from memory where their keys and texts are known."""
+        known = self.known_innocent
+        for key, value in attributes.items():
+            if key not in known and not self.learn_innocent(key, (), key):
+                return False
+            kind = value.__class__
+            if kind is str:
+                if value not in known and not self.learn_innocent("", (value,), value):
+                    return False
+            elif kind in _HARMLESS or (kind is int and value <= _CARDLESS_MAX):
+                continue
+            elif not self.looks_innocent(dumps(value).decode()):
+                return False
+        return True
 
     def looks_innocent(self, encoded: str) -> bool:
         """Whether nothing in a text, or in a piece of an encoded line, can be a secret.
@@ -103,7 +149,7 @@ class Redactor:
             or "eyj" in low
             or "-----b" in low
             or ("@" in low and "://" in low)
-            or _CARD_HINT.search(low) is not None
+            or (_CARD_HINT.search(low) is not None and _CARD.search(low) is not None)
         ):
             return False
         return not self._hints or not any(hint in low for hint in self._hints)
@@ -174,6 +220,11 @@ class Redactor:
     def _taken(self) -> str:
         count("redacted")
         return REDACTED
+
+
+def _is_word(text: str) -> bool:
+    """Whether a text is no part of a secret that its neighbours could complete: digits of a card are one."""
+    return any(character.isalpha() for character in text)
 
 
 def _is_harmless(value: Any) -> bool:

@@ -30,7 +30,7 @@ from tracing.redact import Redactor
 from tracing.settings import Settings
 from tracing.sink import NullSink, Sink, slot
 from tracing.spans import provider
-from tracing.spans.pipeline import Limits, pipeline
+from tracing.spans.pipeline import Limits, RandomIds, pipeline
 from tracing.spans.pipeline import fuse as spans_fuse
 
 if TYPE_CHECKING:
@@ -290,11 +290,9 @@ def _configure_spans(
         pipeline.limits = Limits.of(span_limits or SpanLimits())  # reads OTEL_SPAN_…_LIMIT
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-    pipeline.sample_by(settings.sampler, settings.sampler_arg)
-    if sampler is not None and not isinstance(sampler, str):
-        pipeline.sampler = sampler
-    if id_generator is not None:
-        pipeline.ids = id_generator
+    own = settings.sampler if sampler is None or isinstance(sampler, str) else sampler
+    pipeline.sample_by(own, settings.sampler_arg)
+    pipeline.draw_ids_from(id_generator or RandomIds())
     pipeline.slow_ns = int(settings.slow_span_s * 1e9)
     pipeline.active = True
     _join(trace.get_tracer_provider())

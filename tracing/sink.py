@@ -43,7 +43,7 @@ class Slot:
         start: configures with what the environment says; called by a `LogHandler` that comes first.
     """
 
-    __slots__ = ("_heads", "active", "redactor", "resource", "service", "sink", "start")
+    __slots__ = ("_heads", "active", "log_heads", "redactor", "resource", "service", "sink", "start")
 
     def __init__(self) -> None:
         self.sink: Sink = NullSink()
@@ -53,6 +53,8 @@ class Slot:
         self.redactor: Redactor | None = Redactor()
         self.start: Callable[[], object] | None = None
         self._heads: dict[str, bytes] = {}
+        # By the name that logging has for a level: the same piece, and the severity number.
+        self.log_heads: dict[str, tuple[bytes, int]] = {}
 
     def fill(
         self, sink: Sink, *, service: str, resource: Mapping[str, Any], redactor: Redactor | None
@@ -62,6 +64,7 @@ class Slot:
         self.resource = resource
         self.redactor = redactor
         self._heads = {}
+        self.log_heads = {}
         self.sink = sink
         self.active = True
 
@@ -70,6 +73,7 @@ class Slot:
         self.service = service
         self.resource = {SERVICE_NAME: service}
         self._heads = {}
+        self.log_heads = {}
 
     def empty(self) -> None:
         """Stop making lines."""

@@ -31,6 +31,7 @@ class Capture:
 
     def __init__(self) -> None:
         self.installed = False
+        self._asked = False
         self._original: _CallHandlers | None = None
 
     def install(self, level: str | None) -> None:
@@ -46,7 +47,7 @@ class Capture:
 
     def remove(self) -> None:
         """Put `Logger.callHandlers` and the root's level back, where nobody has changed them since."""
-        self.installed = False
+        self.installed = self._asked = False
         root = logging.getLogger()
         if isinstance(root.level, _AskedLevel):
             root.setLevel(root.level.before)
@@ -58,7 +59,7 @@ class Capture:
         def callHandlers(logger: logging.Logger, record: logging.LogRecord) -> None:
             if self.installed:
                 write(record)
-                if logging.root.level.__class__ is _AskedLevel and _is_ours_alone(logger, record):
+                if self._asked and _is_ours_alone(logger, record):
                     return
             original(logger, record)
 
@@ -72,6 +73,7 @@ class Capture:
             asked = _AskedLevel(level)
             asked.before = before
             root.setLevel(asked)
+            self._asked = True
 
 
 def _set_call_handlers(function: Any) -> None:

@@ -46,9 +46,8 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; one that the capture of this process has seen is not written again."""
-        if capture.installed and record.process == os.getpid():
-            return
-        write(record)
+        if slot.active and not (capture.installed and record.process == os.getpid()):
+            write(record)
 
 
 class JsonFormatter(logging.Formatter):

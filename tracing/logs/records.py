@@ -25,15 +25,21 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from tracing import fastline
 from tracing import semconv as sc
 from tracing.context import (
+    CORRELATION_ID,
+    NO_FIELDS,
     SPAN_KEY,
     WANTED_TRACE_ID,
-    Fields,
+    ScopedContext,
     current_context,
+    declared,
+    get_context,
     get_fields,
     incoming_fields,
 )
+from tracing.fastline import LINE_BYTES_MAX, dumps, second_text
 from tracing.health import Fuse, count
 from tracing.line import STACKTRACE_CHARS_MAX, cut, encode, exception_fields, plain
+from tracing.redact import Redactor
 from tracing.sink import slot
 from tracing.spans import Span
 from tracing.spans.foreign import announce
@@ -46,6 +52,7 @@ fuse: Final = Fuse("log capture")
 
 # Attributes that every record has. `extra=` and record factories add to them; what logging's own formatters
 # leave on a record is no attribute of the event, and neither are ids that another library put there.
+_NUMBERS: Final = frozenset((int, float, bool, type(None)))
 _record: Final = logging.LogRecord("", logging.INFO, "", 0, "", (), None)
 _OWN_COUNT: Final = len(_record.__dict__)
 _OWN: Final = frozenset(_record.__dict__) | {
@@ -70,49 +77,36 @@ class Level(NamedTuple):
     own_name: str | None  # the program's, where OpenTelemetry has none like it
 
 
-_levels: Final[dict[tuple[int, str], Level]] = {}
 _BASES: Final = ((50, "FATAL"), (40, "ERROR"), (30, "WARN"), (20, "INFO"), (10, "DEBUG"))
 
 
 def level_of(levelno: int, levelname: str) -> Level:
     """Translate a level: by its name where OpenTelemetry knows that, else the nearest one below."""
-    key = (levelno, levelname)
-    known = _levels.get(key)
-    if known is not None:
-        return known
     name = sc.normal_level(str(levelname))
-    own = None
+    own = str(levelname) if levelname == "NOTICE" else None
     if name is None or levelname == "NOTSET":
         name = next((base for number, base in _BASES if levelno >= number), "TRACE")
         own = str(levelname)
-    elif levelname == "NOTICE":
-        own = levelname
-    level = Level(name, sc.SEVERITY_NUMBERS[name], own)
-    if len(_levels) < PLACES_MAX:
-        _levels[key] = level
-    return level
+    return Level(name, sc.SEVERITY_NUMBERS[name], own)
 
 
-_places: Final[dict[tuple[str, str, int, str | None], tuple[bytes, bytes]]] = {}
+# Of a call site: the piece with the logger, the one with the source, and both with the end of the line.
+_Place = tuple[bytes, bytes, bytes]
+_places: Final[dict[tuple[str, str, int], _Place]] = {}
 
 
-def _pieces(record: logging.LogRecord) -> tuple[bytes, bytes]:
-    """The logger and the source of a record's call site.
+def _place(record: logging.LogRecord) -> _Place:
+    """Make the pieces of a call site, for this and all later calls.
 
     Raises:
         orjson.JSONEncodeError: a name that UTF-8 cannot carry.
     """
-    key = (record.name, record.pathname, record.lineno, record.funcName)
-    known = _places.get(key)
-    if known is None:
-        known = (
-            fastline.logger(record.name) if record.name else b"",
-            fastline.source(record.pathname, record.lineno, record.funcName),
-        )
-        if len(_places) >= PLACES_MAX:  # code that is generated anew all the time
-            _places.clear()
-        _places[key] = known
-    return known
+    logger = fastline.logger(record.name) if record.name else b""
+    source = fastline.source(record.pathname, record.lineno, record.funcName)
+    if len(_places) >= PLACES_MAX:  # code that is generated anew all the time
+        _places.clear()
+    made = _places[record.name, record.pathname, record.lineno] = (logger, source, logger + source + b"}\n")
+    return made
 
 
 # ---------------------------------------------------------------- a record -> a line
@@ -137,75 +131,144 @@ class _Here:
             self.ids = fastline.ids(format_trace_id(wanted), None)
 
 
+def _usual(record: logging.LogRecord) -> tuple[bytes, int] | None:
+    """The line of the usual record, and its severity; `None`: it is not one, `line_of` knows what to do.
+
+    Usual: a level with a name of OpenTelemetry's, a text with texts and numbers put into it, no exception,
+    no `extra=`, in a span of ours or in none. No code of the program runs in here, so nothing can recurse.
+    Several calls are spelled out, since a call costs as much as what it would do.
+
+    Raises:
+        Exception: of any kind, where a value is not what it should be; nothing has been written.
+    """
+    values = record.__dict__
+    if values["exc_info"] or values["stack_info"] or len(values) != _OWN_COUNT:
+        return None
+    head, number = slot.log_heads[values["levelname"]]
+    template, args = values["msg"], values["args"]
+    if template.__class__ is not str:
+        return None
+    redactor = slot.redactor
+    known = redactor.known_innocent if redactor is not None else ()
+    fresh = template not in known
+    message: str = template
+    if args:
+        if args.__class__ is not tuple:
+            return None
+        for argument in args:
+            if argument.__class__ is str:
+                fresh = fresh or argument not in known
+            elif argument.__class__ not in _NUMBERS:
+                return None
+        message = template % args
+    if fresh and redactor is not None and not redactor.learn_innocent(template, args or (), message):
+        return None
+
+    ids = b""
+    context = get_context()
+    if context:
+        if context.__class__ is ScopedContext and context.left:
+            return None
+        span: Any = context.get(SPAN_KEY)
+        if span is not None:
+            if span.__class__ is not Span or not span.quick:
+                return None
+            ids = span.ids
+        elif WANTED_TRACE_ID in context or CORRELATION_ID in context or declared.baggage:
+            return None
+
+    place = _places.get((values["name"], values["pathname"], values["lineno"])) or _place(record)
+    created = values["created"]
+    second = int(created)
+    fields = get_fields()
+    if fields is NO_FIELDS:
+        line = b'%b%09dZ"%b%b,"message":%b%b' % (
+            second_text(second),
+            int((created - second) * 1e9),
+            head,
+            ids,
+            dumps(message),
+            place[2],
+        )
+    elif fields.encoded is None:
+        return None
+    else:
+        line = b'%b%09dZ"%b%b,"message":%b%b%b%b}\n' % (
+            second_text(second),
+            int((created - second) * 1e9),
+            head,
+            ids,
+            dumps(message),
+            place[0],
+            fields.encoded,
+            place[1],
+        )
+    return (line, number) if len(line) <= LINE_BYTES_MAX else None
+
+
 def line_of(record: logging.LogRecord) -> tuple[bytes, int]:
-    """Encode a record as it stands in the current context.
+    """Encode any record as it stands in the current context.
 
     Returns:
         Its line, newline included, and OpenTelemetry's severity number.
     """
-    level = _levels.get((record.levelno, record.levelname)) or level_of(record.levelno, record.levelname)
+    level = level_of(record.levelno, record.levelname)
     context = current_context()
-    span = context.get(SPAN_KEY) if context else None
+    span = context.get(SPAN_KEY)
     ids, flags, inherited = b"", None, None
-    if span.__class__ is Span:
+    if isinstance(span, Span):
         if not span.announced:
             span.announce()
         ids, inherited = span.ids, span.inherited
-        if not span.sampled:
-            flags = span.flags
+        flags = None if span.sampled else span.flags
     elif context:
         here = _Here(span, context)
         ids, flags, inherited = here.ids, here.flags, here.inherited
-
-    fields: Mapping[str, Any] = get_fields()
-    if inherited:
-        fields = {**inherited, **fields}
-    if not (record.exc_info or record.stack_info or level.own_name):
-        try:
-            line = _joined(record, level.name, ids, flags, fields)
-            if line is not None:
-                return line, level.number
-        except (orjson.JSONEncodeError, UnicodeError, TypeError):
-            pass  # something that only `encode` can mend
-    return _encoded(record, level, ids, flags, fields), level.number
+    bound = get_fields()
+    fields: Mapping[str, Any] = {**inherited, **bound} if inherited else bound
+    if level.own_name is None:  # for the next record of this level, if that is a usual one
+        slot.log_heads[record.levelname] = (slot.head(level.name), level.number)
+    try:
+        line = _joined(record, level, ids, flags, fields)
+    except (orjson.JSONEncodeError, UnicodeError, TypeError):
+        line = None  # something that only `encode` can mend
+    return line or _encoded(record, level, ids, flags, fields), level.number
 
 
 def _joined(
-    record: logging.LogRecord, level: str, ids: bytes, flags: int | None, fields: Mapping[str, Any]
+    record: logging.LogRecord, level: Level, ids: bytes, flags: int | None, bound: Mapping[str, Any]
 ) -> bytes | None:
-    """The usual line; `None`: it is not one."""
-    message = record.msg if not record.args and record.msg.__class__ is str else record.getMessage()
-    text = fastline.text(message)
-    attributes: bytes | None
-    if len(record.__dict__) != _OWN_COUNT and (extra := _extra(record)):
-        attributes = fastline.attributes({**fields, **extra})
-    elif isinstance(fields, Fields):
-        attributes = fields.encoded  # redacted when they were bound
-        if attributes is None:
-            return None
-        extra = {}
-    else:
-        attributes = fastline.attributes(fields)
-    redactor = slot.redactor
-    if redactor is not None and not (
-        redactor.looks_innocent(message) and (not extra or redactor.looks_innocent(attributes.decode()))
-    ):
+    """The line of a record without an exception; `None`: it has one, or something to be cut or redacted."""
+    if record.exc_info or record.stack_info or level.own_name is not None:
         return None
-    logger, source = _pieces(record)
+    message = record.getMessage()
+    attributes = fastline.attributes({**bound, **_extra(record)})
+    redactor = slot.redactor
+    if redactor is not None and not redactor.looks_innocent(message):
+        return None
+    if redactor is not None and attributes and not redactor.looks_innocent(attributes.decode()):
+        return None
+    place = _places.get((record.name, record.pathname, record.lineno)) or _place(record)
     line = b"".join(
         (
-            fastline.stamp(int(record.created * 1e9)),
-            slot.head(level),
+            fastline.stamp(timestamp_ns(record)),
+            slot.head(level.name),
             ids,
             b',"message":',
-            text,
-            logger,
+            fastline.text(message),
+            place[0],
             attributes,
-            source,
+            place[1],
             b"}\n" if flags is None else b',"trace_flags":%d}\n' % flags,
         )
     )
-    return line if len(line) <= fastline.LINE_BYTES_MAX else None
+    return line if len(line) <= LINE_BYTES_MAX else None
+
+
+def timestamp_ns(record: logging.LogRecord) -> int:
+    """When a record was made, epoch nanoseconds; logging keeps it as a float, some 200 ns coarse."""
+    second = int(record.created)
+    return second * 1_000_000_000 + int((record.created - second) * 1e9)
 
 
 def fields_of(
@@ -222,7 +285,7 @@ def fields_of(
     if record.stack_info:
         attributes["code.stacktrace"] = cut(str(record.stack_info), STACKTRACE_CHARS_MAX)
     return {
-        sc.TIMESTAMP: int(record.created * 1e9),
+        sc.TIMESTAMP: timestamp_ns(record),
         sc.LEVEL: level.name,
         sc.SERVICE: slot.service,
         **ids,
@@ -242,15 +305,22 @@ def fields_of(
 def _encoded(
     record: logging.LogRecord, level: Level, ids: bytes, flags: int | None, bound: Mapping[str, Any]
 ) -> bytes:
-    known_ids = orjson.loads(b"{%b}" % ids[1:])
-    fields = fields_of(record, level, known_ids, flags, bound)
-    line = encode(fields)
+    fields = fields_of(record, level, orjson.loads(b"{%b}" % ids[1:]), flags, bound)
     redactor = slot.redactor
-    if redactor is None or redactor.looks_innocent(line.decode()):
-        return line
-    for key in (sc.MESSAGE, sc.ATTRIBUTES, sc.EXCEPTION):
-        fields[key] = redactor.tree(fields[key])
+    if redactor is not None and not _is_innocent(fields, redactor):
+        for key in _REDACTED:
+            fields[key] = redactor.tree(fields[key])
     return encode(fields)
+
+
+_REDACTED: Final = (sc.MESSAGE, sc.ATTRIBUTES, sc.EXCEPTION)
+
+
+def _is_innocent(fields: Mapping[str, Any], redactor: Redactor) -> bool:
+    try:
+        return redactor.looks_innocent(dumps([fields[key] for key in _REDACTED], default=plain).decode())
+    except Exception:
+        return False  # only the careful way can write it, so only the careful way can search it
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
@@ -293,7 +363,20 @@ _depth: Final = _Depth()
 
 def write(record: logging.LogRecord) -> None:
     """Write a record's line to the sink. Never raises."""
-    if not slot.active or fuse.blown:
+    try:
+        made = _usual(record)
+        if made is not None:
+            line, number = made
+            slot.sink.write(line, number)
+            return
+    except Exception:
+        pass  # a level seen for the first time, text that UTF-8 cannot carry: the careful way deals with it
+    _write_carefully(record)
+
+
+def _write_carefully(record: logging.LogRecord) -> None:
+    """Write a record whose encoding may run code of the program: a `__repr__` that logs, for instance."""
+    if fuse.blown:
         return
     depth = _depth.value
     if depth >= DEPTH_MAX:

@@ -16,7 +16,6 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.propagation import set_span_in_context
 
 from tracing.context import (
@@ -39,9 +38,10 @@ from tracing.propagation import carriers
 from tracing.propagation.b3 import B3Multi, B3Single
 from tracing.propagation.formats import Format, Found, Outgoing, Remote
 from tracing.propagation.jaeger import Jaeger
-from tracing.propagation.w3c import Baggage, TraceContext
+from tracing.propagation.w3c import NO_SPAN_ID, NO_TRACE_ID, VERSION_00, Baggage, TraceContext
+from tracing.propagation.x_trace_id import HEADER as X_TRACE_ID
 from tracing.propagation.x_trace_id import XTraceId
-from tracing.spans import Span
+from tracing.spans import RemoteSpan, Span
 
 FORMATS: Final[dict[str, Callable[[], Format]]] = {
     "tracecontext": TraceContext,
@@ -72,6 +72,8 @@ class Propagator(TextMapPropagator):
         self._formats = [FORMATS[name]() for name in ordered if name in FORMATS]
         self._others = [_registered(name) for name in ordered if name not in FORMATS]
         self._trust = trust_remote_ids
+        # The default formats, in plain dictionaries, of callers that are trusted: nearly every request.
+        self._is_usual = ordered == list(DEFAULT_FORMATS) and trust_remote_ids
 
     @property
     def fields(self) -> set[str]:
@@ -88,6 +90,10 @@ class Propagator(TextMapPropagator):
         if fuse.blown:
             return result
         try:
+            if self._is_usual and carrier.__class__ is dict and getter is default_getter:
+                parent = _usual_parent(carrier)
+                if parent is not None:
+                    return Context({**result, SPAN_KEY: parent})
             for other in self._others:
                 result = other.extract(carrier, result, getter)
             get = carriers.reader(carrier, getter)
@@ -107,6 +113,12 @@ class Propagator(TextMapPropagator):
             return
         try:
             around = current_context() if context is None else alive(context)
+            if self._is_usual and carrier.__class__ is dict and setter is default_setter:
+                span: Any = around.get(SPAN_KEY)
+                if span.__class__ is Span and span.state is None and not _has_baggage(around):
+                    carrier["traceparent"] = f"00-{span.trace_id}-{span.span_id}-{span.flags:02x}"
+                    carrier.setdefault(X_TRACE_ID, span.trace_id)
+                    return
             outgoing = _outgoing(around)
             if isinstance(carrier, Mapping):
                 outgoing.has = carrier.__contains__
@@ -124,7 +136,7 @@ class Propagator(TextMapPropagator):
             count("refused_remote_id")
             found = Found(correlation_id=sent, baggage=found.baggage)
         if found.span is not None:
-            additions[SPAN_KEY] = NonRecordingSpan(_span_context(found.span))
+            additions[SPAN_KEY] = RemoteSpan(*found.span)
         elif found.trace_id is not None:
             additions[WANTED_TRACE_ID] = int(found.trace_id, 16)
         if found.correlation_id is not None:
@@ -136,20 +148,28 @@ class Propagator(TextMapPropagator):
         return context
 
 
-def _span_context(remote: Remote) -> SpanContext:
-    return SpanContext(
-        int(remote.trace_id, 16),
-        int(remote.span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(remote.flags),
-        trace_state=remote.state,
-    )
+def _usual_parent(carrier: dict[Any, Any]) -> RemoteSpan | None:
+    """The caller's span where headers say just that; `None`: whatever else they say, the formats find out."""
+    header = carrier.get("traceparent")
+    if header.__class__ is not str or "tracestate" in carrier or "baggage" in carrier:
+        return None
+    match = VERSION_00.fullmatch(header)
+    if match is None:
+        return None
+    trace_id, span_id, flags = match.groups()
+    if carrier.get(X_TRACE_ID) != trace_id or trace_id == NO_TRACE_ID or span_id == NO_SPAN_ID:
+        return None
+    return RemoteSpan(trace_id, span_id, int(flags, 16))
+
+
+def _has_baggage(context: Context) -> bool:
+    return bool(declared.baggage) or (len(context) > 1 and bool(otel_baggage.get_all(context)))
 
 
 def _outgoing(context: Context) -> Outgoing:
     outgoing = Outgoing()
     span = context.get(SPAN_KEY)
-    if span.__class__ is Span:
+    if isinstance(span, Span | RemoteSpan):
         outgoing.span = Remote(span.trace_id, span.span_id, span.flags, span.state)
     elif isinstance(span, trace.Span) and (known := span.get_span_context()).is_valid:
         outgoing.span = Remote(

@@ -10,8 +10,10 @@ from opentelemetry.trace import Link, SpanKind, StatusCode, format_span_id, form
 
 from tracing import fastline
 from tracing import semconv as sc
-from tracing.line import encode, format_timestamp, plain
+from tracing.line import dumps, encode, format_timestamp, plain
+from tracing.redact import Redactor
 from tracing.sink import slot
+from tracing.spans.pipeline import SAMPLED
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -23,42 +25,55 @@ ENTRY_KINDS: Final = frozenset((SpanKind.SERVER, SpanKind.CONSUMER))
 
 _KIND_NAMES: Final = {kind: kind.name for kind in SpanKind}
 _KIND_PIECES: Final = {kind: b',"span_kind":"%b"' % name.encode() for kind, name in _KIND_NAMES.items()}
-_SPAN: Final = b',"kind":"span"'
-_SPAN_START: Final = b',"kind":"span_start"'
-_NOT_SAMPLED: Final = b',"trace_flags":%d'
+TAILS_MAX: Final = 1024  # names of a tracer whose pieces are kept
 
 
 def finished(span: Span) -> bytes:
     """The line of a span that has ended."""
-    status = span.status
-    if span.events or span.links or span.dropped or status.status_code is not StatusCode.UNSET:
-        return _encoded(finished_fields(span))
-    try:
-        name = fastline.text(span.name)
-        attributes = fastline.attributes(span.own_attributes)
-        redactor = slot.redactor
-        if redactor is None or redactor.looks_innocent((name + attributes).decode()):
-            line = b"".join(
-                (
-                    fastline.stamp(span.start_time),
-                    slot.head("INFO"),
-                    span.ids,
-                    _SPAN,
-                    span.tracer.logger_piece,
-                    attributes,
-                    b"" if span.sampled else _NOT_SAMPLED % span.flags,
-                    b',"name":',
-                    name,
-                    _KIND_PIECES[span.kind],
-                    b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
-                    b',"duration_ns":%d}\n' % (span.duration_ns or 0),
-                )
-            )
-            if len(line) <= fastline.LINE_BYTES_MAX:
+    if not span.remarkable:
+        try:
+            line = _joined(span)
+            if line is not None:
                 return line
-    except (orjson.JSONEncodeError, UnicodeError):
-        pass
+        except (orjson.JSONEncodeError, UnicodeError, TypeError):
+            pass  # something that only `encode` can mend
     return _encoded(finished_fields(span))
+
+
+def _joined(span: Span) -> bytes | None:
+    """The line of the usual span; `None`: something in it must be cut or redacted."""
+    own, redactor = span.own_attributes, slot.redactor
+    if redactor is not None and not redactor.attributes_look_innocent(own):
+        return None
+    tail = span.tracer.tails.get((span.name, span.kind)) or _tail(span)
+    if tail is None:
+        return None
+    second, nanoseconds = divmod(span.start_time, 1_000_000_000)
+    line = b'%b%09dZ"%b%b%b%b%b%b%b,"duration_ns":%d}\n' % (
+        fastline.second_text(second),
+        nanoseconds,
+        slot.head("INFO"),
+        span.ids,
+        span.tracer.logger_piece,
+        fastline.attributes(own),
+        b"" if span.flags & SAMPLED else b',"trace_flags":%d' % span.flags,
+        tail,
+        b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
+        span.duration_ns or 0,
+    )
+    return line if len(line) <= fastline.LINE_BYTES_MAX else None
+
+
+def _tail(span: Span) -> bytes | None:
+    """Name and kind, kept for the next span of the tracer that has them; `None`: the name holds a secret."""
+    redactor = slot.redactor
+    if redactor is not None and not redactor.looks_innocent(span.name):
+        return None
+    tails = span.tracer.tails
+    if len(tails) >= TAILS_MAX:  # names that are made up for each call
+        tails.clear()
+    tail = tails[span.name, span.kind] = b',"name":%b%b' % (fastline.text(span.name), _KIND_PIECES[span.kind])
+    return tail
 
 
 def started(span: Span) -> bytes:
@@ -182,12 +197,22 @@ def _add_outcome(
 
 def _encoded(fields: dict[str, Any]) -> bytes:
     redactor = slot.redactor
-    if redactor is None:
-        return encode(fields)
-    line = encode(fields)
-    if redactor.looks_innocent(line.decode()):
-        return line
-    for key in (sc.NAME, sc.ATTRIBUTES, sc.STATUS, sc.EVENTS, sc.LINKS):
-        if key in fields:
-            fields[key] = redactor.tree(fields[key])
+    if redactor is not None and not _is_innocent(fields, redactor):
+        for key in _REDACTED:
+            if key in fields:
+                fields[key] = redactor.tree(fields[key])
     return encode(fields)
+
+
+_REDACTED: Final = (sc.NAME, sc.ATTRIBUTES, sc.STATUS, sc.EVENTS, sc.LINKS)
+
+
+def _is_innocent(fields: Mapping[str, Any], redactor: Redactor) -> bool:
+    # Times and ids in events and links look like cards to the first test, so only what is free is searched.
+    free = [fields.get(sc.NAME), fields.get(sc.ATTRIBUTES), fields.get(sc.STATUS)]
+    for key in (sc.EVENTS, sc.LINKS):
+        free += [(part.get("name"), part.get("attributes")) for part in fields.get(key) or ()]
+    try:
+        return redactor.looks_innocent(dumps(free).decode())
+    except Exception:
+        return False  # only the careful way can write it, so only the careful way can search it

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import os
-import random
+from collections.abc import Callable, Sequence
+from os import getpid
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
+from opentelemetry.context.context import Context
+from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace.span import TraceState
+from opentelemetry.util import types
 
 from tracing.health import Fuse
 
@@ -18,8 +23,11 @@ if TYPE_CHECKING:  # the SDK is imported by `configure()`, so that importing the
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.sampling import Sampler
 
+SAMPLED: Final = 0x01  # W3C trace flags
+RANDOM: Final = 0x02  # level 2: the lower 56 bits of the trace id are random
 RATIO_MASK: Final = (1 << 64) - 1  # the part of a trace id that ratio samplers look at, as the SDK's does
 ALWAYS: Final = RATIO_MASK + 1
+_NO_SPAN_ID: Final = "0" * 16
 
 fuse: Final = Fuse("span recording")
 
@@ -47,25 +55,32 @@ class RandomIds:
     the same ids, and a server that forks without Python's hooks gives them to every child.
     """
 
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._bits = random.Random(os.urandom(32)).getrandbits
+    BATCH: Final = 64  # ids drawn at a time: alone, each would cost half a microsecond
 
-    def _renewed(self) -> None:
-        self._bits = random.Random(os.urandom(32)).getrandbits
-        self._pid = os.getpid()
+    def __init__(self) -> None:
+        self._pid = -1
+        self._span_ids: list[str] = []
+
+    def span_id(self) -> str:
+        """A new span id, 16 hex, not zero."""
+        if getpid() != self._pid:
+            self._span_ids, self._pid = [], getpid()
+        try:
+            return self._span_ids.pop()
+        except IndexError:
+            text = os.urandom(8 * self.BATCH).hex()
+            drawn = [text[start : start + 16] for start in range(0, len(text), 16)]
+            own = drawn.pop()
+            self._span_ids.extend(drawn if _NO_SPAN_ID not in drawn else ())
+            return own if own != _NO_SPAN_ID else self.span_id()
 
     def generate_span_id(self) -> int:
         """A new span id, 64 bits, not zero."""
-        if os.getpid() != self._pid:
-            self._renewed()
-        return self._bits(64) or self.generate_span_id()
+        return int(self.span_id(), 16)
 
     def generate_trace_id(self) -> int:
         """A new trace id, 128 bits, not zero."""
-        if os.getpid() != self._pid:
-            self._renewed()
-        return self._bits(128) or self.generate_trace_id()
+        return int.from_bytes(os.urandom(16)) or self.generate_trace_id()
 
     def is_trace_id_random(self) -> bool:
         """All 128 bits are."""
@@ -106,46 +121,77 @@ class Pipeline:
 
     Attributes:
         active: whether spans record at all.
-        parent_based: whether a child is sampled as its parent is.
-        ratio_bound: a root is sampled when `trace_id & RATIO_MASK` is below; `ALWAYS` and 0 are the ends.
-        sampler: a sampler of somebody else's making, asked instead of the two above.
+        decides: whether somebody must be asked whether a span is sampled; else a child is as its parent
+            is, and a root is.
+        root_flags: W3C flags of a new trace, apart from the sampled bit.
         slow_ns: a span that takes longer is written although it was not sampled.
         processors: other people's, given a `ReadableSpan` of every recorded span.
         foreign: the provider that was there before us, when its spans are the ones that count.
     """
 
-    __slots__ = (
-        "active",
-        "foreign",
-        "ids",
-        "limits",
-        "parent_based",
-        "processors",
-        "ratio_bound",
-        "resource",
-        "sampler",
-        "slow_ns",
-    )
-
     def __init__(self) -> None:
         self.active = False
-        self.ids: Ids = RandomIds()
         self.limits = Limits()
-        self.parent_based = True
-        self.ratio_bound = ALWAYS
-        self.sampler: Sampler | None = None
         self.slow_ns = 1_000_000_000
         self.processors: tuple[SpanProcessor, ...] = ()
         self.resource: Resource | None = None
         self.foreign: trace.TracerProvider | None = None
+        self.sample_by("parentbased_always_on", 1.0)
+        self.draw_ids_from(RandomIds())
 
-    def sample_by(self, name: str, share: float) -> None:
-        """Sample as one of OpenTelemetry's samplers by name does, without asking an object each time."""
-        self.sampler = None
-        self.parent_based = name.startswith("parentbased_")
-        root = name.removeprefix("parentbased_")
+    def draw_ids_from(self, ids: Ids) -> None:
+        """Use an SDK `IdGenerator`, or ours."""
+        self._ids = ids
+        own = ids.span_id if isinstance(ids, RandomIds) else None
+        self.new_span_id: Callable[[], str] = own or (lambda: f"{ids.generate_span_id():016x}")
+        self.root_flags = RANDOM if ids.is_trace_id_random() else 0
+
+    def new_trace_id(self) -> str:
+        """32 hex."""
+        return f"{self._ids.generate_trace_id():032x}"
+
+    def sample_by(self, sampler: str | Sampler, share: float = 1.0) -> None:
+        """Choose who decides which spans are dropped.
+
+        Args:
+            sampler: one of OpenTelemetry's by name, which is done here without an object a span; or any.
+            share: of traces, for the ratio samplers.
+        """
+        self._sampler = None if isinstance(sampler, str) else sampler
+        name = sampler if isinstance(sampler, str) else "always_on"
+        self._parent_based = name.startswith("parentbased_")
         bounds = {"always_on": ALWAYS, "always_off": 0, "traceidratio": round(share * ALWAYS)}
-        self.ratio_bound = bounds[root]
+        self._ratio_bound = bounds[name.removeprefix("parentbased_")]
+        self.decides = self._sampler is not None or not self._parent_based or self._ratio_bound != ALWAYS
+
+    def decide(
+        self,
+        trace_id: str,
+        parent_id: str | None,
+        flags: int,
+        state: TraceState | None,
+        around: Context,
+        name: str,
+        kind: SpanKind,
+        attributes: types.Attributes,
+        links: Sequence[Link] | None,
+    ) -> tuple[int, types.Attributes, TraceState | None]:
+        """Sample one span.
+
+        Returns:
+            Its flags, attributes and state. A span that is dropped still records, since it may end in error.
+        """
+        if self._sampler is not None:
+            asked = self._sampler.should_sample(around, int(trace_id, 16), name, kind, attributes, links)
+            sampled = asked.decision.is_sampled()  # type: ignore[no-untyped-call]
+            if asked.decision.is_recording():  # type: ignore[no-untyped-call]
+                attributes = asked.attributes
+            state = asked.trace_state or state
+        elif self._parent_based and parent_id is not None:
+            sampled = bool(flags & SAMPLED)
+        else:
+            sampled = (int(trace_id, 16) & RATIO_MASK) < self._ratio_bound
+        return (flags | SAMPLED if sampled else flags & ~SAMPLED), attributes, state
 
 
 pipeline: Final = Pipeline()

@@ -36,22 +36,12 @@ class SpanScope:
     span of its own.
     """
 
-    __slots__ = (
-        "_context",
-        "_end_on_exit",
-        "_name",
-        "_options",
-        "_record",
-        "_set_status",
-        "_span",
-        "_tracer",
-    )
+    __slots__ = ("_context", "_end_on_exit", "_options", "_span", "_tracer")
 
     def __init__(
         self,
         tracer: Tracer,
         name: str,
-        *,
         context: Context | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: types.Attributes = None,
@@ -62,18 +52,22 @@ class SpanScope:
         end_on_exit: bool = True,
     ) -> None:
         self._tracer = tracer
-        self._name = name
-        self._options = (context, kind, attributes, links, start_time)
-        self._record = record_exception
-        self._set_status = set_status_on_exception
+        self._options = (
+            name,
+            context,
+            kind,
+            attributes,
+            links,
+            start_time,
+            record_exception,
+            set_status_on_exception,
+        )
         self._end_on_exit = end_on_exit
         self._span: trace.Span | None = None
         self._context: ScopedContext | None = None
 
     def __enter__(self) -> trace.Span:
-        span = self._span = self._tracer.start_span(
-            self._name, *self._options, self._record, self._set_status
-        )
+        span = self._span = self._tracer.start_span(*self._options)
         self._context = enter_span(span)
         return span
 
@@ -88,7 +82,7 @@ class SpanScope:
             return  # left twice, or never entered
         self._span = self._context = None
         if error is not None:
-            fail(span, error, record=self._record, set_status=self._set_status)
+            fail(span, error, record=self._options[6], set_status=self._options[7])
         leave(context)
         if self._end_on_exit:
             span.end()
@@ -108,19 +102,7 @@ class SpanScope:
         return wrapped(function, self._again)
 
     def _again(self) -> SpanScope:
-        context, kind, attributes, links, start_time = self._options
-        return SpanScope(
-            self._tracer,
-            self._name,
-            context=context,
-            kind=kind,
-            attributes=attributes,
-            links=links,
-            start_time=start_time,
-            record_exception=self._record,
-            set_status_on_exception=self._set_status,
-            end_on_exit=self._end_on_exit,
-        )
+        return SpanScope(self._tracer, *self._options, self._end_on_exit)
 
 
 def fail(span: trace.Span, error: BaseException, *, record: bool, set_status: bool) -> None:

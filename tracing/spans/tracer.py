@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context.context import Context
@@ -20,8 +20,10 @@ from tracing.context import (
     get_fields,
     incoming_fields,
 )
-from tracing.spans.light import RANDOM, SAMPLED, Span
-from tracing.spans.pipeline import ALWAYS, RATIO_MASK, fuse, pipeline
+from tracing.spans.light import Span
+from tracing.spans.lines import ENTRY_KINDS
+from tracing.spans.pipeline import SAMPLED, fuse, pipeline
+from tracing.spans.remote import RemoteSpan
 from tracing.spans.scopes import SpanScope
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ class Tracer(trace.Tracer):
         self.version = version
         self.schema_url = schema_url
         self.attributes = attributes
-        self.logger_piece = fastline.logger(name) if name else b""
+        # Pieces of the lines of this tracer's spans: the scope, and names with kinds (`lines` fills these).
+        self.logger_piece = b',"kind":"span"%b' % (fastline.logger(name) if name else b"")
+        self.tails: dict[tuple[str, SpanKind], bytes] = {}
 
     @property
     def instrumentation_scope(self) -> InstrumentationScope:
@@ -69,7 +73,7 @@ class Tracer(trace.Tracer):
         Never raises: when anything of ours fails, the span given records nothing.
         """
         around = current_context() if context is None else alive(context)
-        parent = around.get(SPAN_KEY)
+        parent: Any = around.get(SPAN_KEY)
         if not pipeline.active or fuse.blown:
             return (
                 NonRecordingSpan(parent.get_span_context())
@@ -77,10 +81,37 @@ class Tracer(trace.Tracer):
                 else INVALID_SPAN
             )
         try:
-            origin = _from_parent(parent) if parent.__class__ is Span else _from_outside(parent, around)
-            span = self._started(origin, around, str(name), kind, attributes, links, start_time)
-            span.on_exception(record=record_exception, set_status=set_status_on_exception)
-            if pipeline.processors or not span.announced:
+            is_ours = parent.__class__ is Span
+            trace_id, parent_id, flags, state = parent.origin() if is_ours else _origin(parent, around)
+            if pipeline.decides:
+                flags, attributes, state = pipeline.decide(
+                    trace_id, parent_id, flags, state, around, str(name), kind, attributes, links
+                )
+            elif parent_id is None:
+                flags |= SAMPLED
+            span = Span(
+                self,
+                name if name.__class__ is str else str(name),
+                kind,
+                trace_id,
+                pipeline.new_span_id(),
+                parent_id,
+                flags,
+                get_fields(),
+                attributes,
+                start_time,
+            )
+            if is_ours:
+                span.child_of(parent)
+            elif inherited := incoming_fields(around):
+                span.inherit(inherited)
+            if state is not None:
+                span.state = state
+            if links:
+                span.add_links(links)
+            if not (record_exception and set_status_on_exception):
+                span.on_exception(record=record_exception, set_status=set_status_on_exception)
+            if not (span.announced or span.has_local_parent) or kind in ENTRY_KINDS or pipeline.processors:
                 span.started(context)
             return span
         except Exception as error:
@@ -103,97 +134,31 @@ class Tracer(trace.Tracer):
         return SpanScope(
             self,
             name,
-            context=context,
-            kind=kind,
-            attributes=attributes,
-            links=links,
-            start_time=start_time,
-            record_exception=record_exception,
-            set_status_on_exception=set_status_on_exception,
-            end_on_exit=end_on_exit,
-        )
-
-    def _started(
-        self,
-        origin: _Origin,
-        around: Context,
-        name: str,
-        kind: SpanKind,
-        attributes: types.Attributes,
-        links: Sequence[Link] | None,
-        start_time: int | None,
-    ) -> Span:
-        state, flags = origin.state, origin.flags
-        if pipeline.sampler is not None:
-            trace_number = int(origin.trace_id, 16)
-            result = pipeline.sampler.should_sample(around, trace_number, name, kind, attributes, links)
-            sampled = result.decision.is_sampled()  # type: ignore[no-untyped-call]
-            if result.decision.is_recording():  # type: ignore[no-untyped-call]
-                attributes = result.attributes
-            state = result.trace_state or state
-        elif pipeline.parent_based and origin.parent_id is not None:
-            sampled = bool(flags & SAMPLED)
-        elif pipeline.ratio_bound == ALWAYS:
-            sampled = True
-        else:
-            sampled = (int(origin.trace_id, 16) & RATIO_MASK) < pipeline.ratio_bound
-        return Span(
-            self,
-            name,
-            trace_id=origin.trace_id,
-            span_id=f"{pipeline.ids.generate_span_id():016x}",
-            flags=flags | SAMPLED if sampled else flags & ~SAMPLED,
-            kind=kind,
-            state=state,
-            parent_id=origin.parent_id,
-            parent_span=origin.span,
-            fields=get_fields(),
-            inherited=origin.inherited,
-            attributes=attributes,
-            links=links,
-            start_time=start_time,
+            context,
+            kind,
+            attributes,
+            links,
+            start_time,
+            record_exception,
+            set_status_on_exception,
+            end_on_exit,
         )
 
 
-class _Origin(NamedTuple):
-    """What a new span takes from where it is started."""
+def _origin(parent: object, around: Context) -> tuple[str, str | None, int, TraceState | None]:
+    """Trace id, parent id, flags and state without a parent of ours.
 
-    trace_id: str
-    parent_id: str | None
-    flags: int
-    state: TraceState | None
-    span: Span | None  # the parent, while it is one of ours and open
-    inherited: Mapping[str, Any] | None
-
-
-def _from_parent(parent: Any) -> _Origin:
-    return _Origin(
-        parent.trace_id,
-        parent.span_id,
-        parent.flags,
-        parent.state,
-        parent if parent.is_recording() else None,
-        parent.inherited,
-    )
-
-
-def _from_outside(parent: object, around: Context) -> _Origin:
-    """No parent, or one in another process, or another library's span in this one."""
-    inherited = incoming_fields(around) or None
+    The parent may be in another process, or another library's span in this one, or there is none.
+    """
+    if isinstance(parent, RemoteSpan):
+        return parent.trace_id, parent.span_id, parent.flags, parent.state
     if isinstance(parent, trace.Span) and (found := parent.get_span_context()).is_valid:
-        return _Origin(
-            f"{found.trace_id:032x}",
-            f"{found.span_id:016x}",
-            int(found.trace_flags),
-            found.trace_state or None,
-            None,
-            inherited,
-        )
+        state = found.trace_state or None
+        return f"{found.trace_id:032x}", f"{found.span_id:016x}", int(found.trace_flags), state
     wanted = around.get(WANTED_TRACE_ID)
     if isinstance(wanted, int):
-        return _Origin(f"{wanted:032x}", None, 0, None, None, inherited)
-    flags = RANDOM if pipeline.ids.is_trace_id_random() else 0
-    return _Origin(f"{pipeline.ids.generate_trace_id():032x}", None, flags, None, None, inherited)
+        return f"{wanted:032x}", None, 0, None
+    return pipeline.new_trace_id(), None, pipeline.root_flags, None
 
 
 class TracerProvider(trace.TracerProvider):
@@ -245,8 +210,16 @@ class TracerProvider(trace.TracerProvider):
 provider: Final = TracerProvider()
 
 
+_by_name: Final[dict[str, Tracer]] = {}
+
+
 def get_tracer(name: str, version: str | None = None) -> trace.Tracer:
     """A tracer of the provider whose spans count: ours, or the one that was set before `configure()`."""
     if pipeline.foreign is not None:
         return pipeline.foreign.get_tracer(name, version)
-    return provider.get_tracer(name, version)
+    if version is not None:
+        return provider.get_tracer(name, version)
+    tracer = _by_name.get(name)
+    if tracer is None:
+        tracer = _by_name[name] = provider.get_tracer(name)
+    return tracer
