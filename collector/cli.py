@@ -180,6 +180,25 @@ def search(
     raise typer.Exit(OK if found else NOTHING)
 
 
+@app.command(short_help="Show the newest records, and with -f every new one.")
+def tail(
+    query: Annotated[list[str] | None, typer.Argument(help="As for search; empty: everything.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many of those that are there.")] = 10,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One record a line.")] = False,
+) -> None:
+    """Show the newest records that match, and with --follow every new one until Ctrl-C."""
+    from collector.cli_tail import show_tail
+
+    with _place(url, data_dir) as place:
+        status = show_tail(
+            place, " ".join(query or []), limit=limit, follow=follow, as_json=as_json, screen=_screen()
+        )
+    raise typer.Exit(status)
+
+
 @app.command()
 def trace(
     trace_id: Annotated[

@@ -7,68 +7,13 @@ import io
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from collector.cli import NOT_THERE, NOTHING, OK, USAGE, main
-from collector.client import CollectorClient
-from collector.errors import Unreachable
-from collector.receive.lines import line_fields
-from tracing.line import encode
 
 UNKNOWN_TRACE = "0" * 31 + "1"
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory, failed_order: list[Any]) -> Path:
-    """A file of record lines: an order that failed."""
-    file = tmp_path_factory.mktemp("files") / "order.ndjson"
-    file.write_bytes(b"".join(encode(line_fields(record)) for record in failed_order))
-    return file
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory, recorded: Path) -> Path:
-    """A data directory that holds it."""
-    path = tmp_path_factory.mktemp("data") / "collector"
-    assert main(["import", str(recorded), "--data-dir", str(path)]) == OK
-    return path
-
-
-@pytest.fixture(scope="module")
-def url(
-    tmp_path_factory: pytest.TempPathFactory, recorded: Path, pick_port: Callable[[], int]
-) -> Iterator[str]:
-    """A running collector that holds it."""
-    port, data = pick_port(), str(tmp_path_factory.mktemp("served"))
-    command = [sys.executable, "-m", "collector", "serve", "--port", str(port), "--data-dir", data]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: CollectorClient(address).health()["status"] == "ready")
-        assert main(["import", str(recorded), "--url", address]) == OK
-        wait_for(lambda: CollectorClient(address).stats()["records"] == 8)
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Return once it holds."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            if condition():
-                return
-        except Unreachable:
-            pass
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)
