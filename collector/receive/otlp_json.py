@@ -76,10 +76,12 @@ def _items(
     if not isinstance(request, dict):
         raise Refused("bad_body", f"an object with {groups} is expected, got {type(request).__name__}")
     for group in _list(request, groups):
+        scopes = _list(group, parts)
         resource = attributes_of(_whole(group, "resource", Resource()).attributes)
-        for part in _list(group, parts):
+        for part in scopes:
+            found = _list(part, items)
             scope = _whole(part, "scope", InstrumentationScope())
-            for item in _list(part, items):
+            for item in found:
                 yield resource, scope, item
 
 
