@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from collector.errors import Damaged, DataDirectoryInUse
+from collector.errors import ConfigurationError, Damaged, DataDirectoryInUse
 
 FORMAT_VERSION: Final = 1
 _KEY: Final = "backtrail_data"
@@ -46,12 +46,17 @@ class DataDirectory:
         """Lock a directory, making it if need be, and bring it to the present format.
 
         Raises:
+            ConfigurationError: it cannot be made or written.
             DataDirectoryInUse: another process writes to it.
             Damaged: it holds something else, or was written by a newer version.
-            OSError: it cannot be made or written.
         """
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"data_dir {path}: {error.strerror}; name a directory to write to"
+            ) from None
         try:
             try:
                 fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

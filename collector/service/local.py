@@ -13,7 +13,7 @@ from collector.api.answers import Answers
 from collector.api.shapes import JsonObject
 from collector.client import import_bodies
 from collector.datadir import check_readable
-from collector.errors import CollectorError, DataDirectoryInUse
+from collector.errors import CollectorError, ConfigurationError, DataDirectoryInUse
 from collector.ledger import Ledger
 from collector.service.pipeline import WAL, Pipeline, answer_limits, open_store
 from collector.settings import Settings
@@ -114,5 +114,8 @@ def _is_behind(store: Store, settings: Settings) -> bool:
 
 def _finish_what_a_crash_left(settings: Settings) -> None:
     """Index what is only in the write-ahead log, if nobody else is about to do so and we may write."""
-    with contextlib.suppress(DataDirectoryInUse, PermissionError), Pipeline.open(settings) as pipeline:
+    with (
+        contextlib.suppress(DataDirectoryInUse, ConfigurationError, OSError),
+        Pipeline.open(settings) as pipeline,
+    ):
         pipeline.drain()

@@ -60,8 +60,8 @@ class Pipeline:
         """Open the data directory and recover what a crash left.
 
         Raises:
-            DataDirectoryInUse, Damaged: see `DataDirectory.open`.
-            OSError: the directory cannot be made or written.
+            ConfigurationError, DataDirectoryInUse, Damaged: see `DataDirectory.open`.
+            OSError: the disk fails.
         """
         directory = DataDirectory.open(settings.data_dir)
         try:
