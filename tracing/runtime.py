@@ -11,12 +11,10 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import propagate, trace
+from opentelemetry import propagate
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.util._once import Once
 
 from tracing import health
 from tracing import semconv as sc
@@ -29,7 +27,7 @@ from tracing.propagation.propagator import fuse as propagation_fuse
 from tracing.redact import Redactor
 from tracing.settings import Settings
 from tracing.sink import NullSink, Sink, slot
-from tracing.spans import provider
+from tracing.spans import beside, provider
 from tracing.spans.pipeline import Limits, RandomIds, pipeline
 from tracing.spans.pipeline import fuse as spans_fuse
 
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.sdk.trace.sampling import Sampler
 
-    from tracing.spans.processor import LineProcessor
     from tracing.spool import Shipper, Spool
 
 FLUSH_TIMEOUT_S: Final = 5.0
@@ -74,23 +71,83 @@ class Handle:
         return stats()
 
 
+class _Parts:
+    """What one `configure()` made, before any of it is installed."""
+
+    def __init__(self, settings: Settings, sink: Sink | None, span_limits: Any) -> None:
+        """Make it all.
+
+        Raises:
+            ConfigurationError: something cannot be made; nothing of it is installed yet.
+        """
+        self.resource = _resource(settings)
+        self.redactor = _redactor(settings)
+        self.propagator = Propagator(settings.propagators, trust_remote_ids=settings.trust_remote_ids)
+        self.limits = _limits(span_limits)
+        self.spool: Spool | None = None
+        self.shipper: Shipper | None = None
+        self.sink: Sink = sink if sink is not None else self._open(settings)
+
+    def _open(self, settings: Settings) -> Sink:
+        if settings.exporter == "none":
+            return NullSink()
+        if settings.exporter != "spool":
+            from tracing.export import open_exporter
+
+            return open_exporter(settings, self.resource)
+        from tracing.spool import SpoolLimits, open_spool, start_shipper
+
+        root, service = settings.spool_dir, settings.service
+        limits = SpoolLimits(
+            service_bytes_max=settings.spool_bytes_max,
+            mode="mapped" if settings.spool_mode == "mapped" else "write",
+            fsync=settings.spool_fsync == "always",
+        )
+        spool = self.spool = open_spool(root, service=service, resource=self.resource, limits=limits)
+        if settings.ship:
+            self.shipper = start_shipper(
+                root, service=service, url=settings.collector_url, token=settings.token, spool=spool
+            )
+        return spool
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until what was written so far has arrived."""
+        if self.shipper is not None:
+            return self.shipper.flush(timeout_s)
+        flush = getattr(self.sink, "flush", None)  # a sink of the program's own need not have one
+        return flush is None or flush(timeout_s) is not False
+
+    def close(self, ended: str) -> None:
+        """Say that nothing more will be written. Joins no thread and touches no network."""
+        close = getattr(self.sink, "close", None)
+        if close is not None:
+            close(ended)
+
+    def stats(self) -> dict[str, int]:
+        """Counts of the sink and of the shipper, by name."""
+        found: dict[str, int] = {}
+        name = "spool" if self.spool is not None else "exporter"
+        for part, source in ((name, self.sink), ("shipper", self.shipper)):
+            stats = getattr(source, "stats", None)
+            if stats is not None:
+                found |= {f"{part}.{key}": value for key, value in stats().items()}
+        return found
+
+
 class _Runtime:
     """What is configured now. Changed under one lock, by `configure` and `uninstall` only."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.handle: Handle | None = None
-        self.sink: Sink = NullSink()
-        self.spool: Spool | None = None
-        self.shipper: Shipper | None = None
-        self.processor: LineProcessor | None = None
+        self.parts: _Parts | None = None
         self.textmap_before: TextMapPropagator | None = None
         self.exit_registered = False
 
     def flush(self, timeout_s: float) -> bool:
+        parts = self.parts
         try:
-            provider.force_flush(int(timeout_s * 1000))
-            return self.shipper is None or self.shipper.flush(timeout_s)
+            return provider.force_flush(int(timeout_s * 1000)) and (parts is None or parts.flush(timeout_s))
         except Exception as error:
             _fuse.failed(error)
             return False
@@ -129,25 +186,30 @@ def configure(
     """
     named = sampler if isinstance(sampler, str) else None
     read = Settings.from_env(os.environ, service=service, sampler=named, **settings)
-    custom = (None if named is not None else sampler, id_generator, span_limits, sink)
+    customised = (
+        sink is not None or id_generator is not None or span_limits is not None or sampler is not named
+    )
     with _runtime.lock:
         known = _runtime.handle
-        if known is not None and known.settings == read and not any(custom):
+        if known is not None and known.settings == read and not customised:
             return known
-        propagator = Propagator(read.propagators, trust_remote_ids=read.trust_remote_ids)
+        parts = _Parts(read, sink, span_limits) if read.enabled else None
         if known is not None:
             uninstall()
         handle = _runtime.handle = Handle(read)
-        if not read.enabled:
+        slot.enabled = read.enabled
+        if parts is None:
             return handle
-        resource = _resource(read)
-        redactor = _redactor(read)
-        _runtime.sink = sink if sink is not None else _open_sink(read, resource)
-        slot.fill(_runtime.sink, service=read.service, resource=resource, redactor=redactor)
-        _configure_fields(read, redactor)
-        _configure_spans(read, resource, sampler, id_generator, span_limits)
+        for hook in (_fuse, logs_fuse, spans_fuse, propagation_fuse):
+            hook.reset()
+        _runtime.parts = parts
+        slot.fill(parts.sink, service=read.service, resource=parts.resource, redactor=parts.redactor)
+        declared.clean = parts.redactor.mapping if parts.redactor is not None else None
+        for name in read.baggage_fields:
+            declare(name, declared.kinds.get(name, str), baggage=True)
+        _configure_spans(read, parts, sampler, id_generator)
         _runtime.textmap_before = propagate.get_global_textmap()
-        propagate.set_global_textmap(propagator)
+        propagate.set_global_textmap(parts.propagator)
         if read.capture_logs:
             capture.install(read.level)
         if not _runtime.exit_registered:
@@ -159,21 +221,23 @@ def configure(
 def uninstall() -> None:
     """Put everything back: logging, propagation, the tracer provider. What was written stays in the spool."""
     with _runtime.lock:
-        if _runtime.handle is None:
+        parts = _runtime.parts
+        _runtime.handle = _runtime.parts = None
+        slot.enabled = True
+        if parts is None:
             return
-        _runtime.handle = None
         capture.remove()
         if isinstance(propagate.get_global_textmap(), Propagator) and _runtime.textmap_before is not None:
             propagate.set_global_textmap(_runtime.textmap_before)
         _runtime.textmap_before = None
-        _remove_spans()
+        beside.leave()
+        pipeline.active = False
+        pipeline.processors = ()
         slot.empty()
         declared.clean = None
-        if _runtime.shipper is not None:
-            _runtime.shipper.stop(0.0)
-        if _runtime.spool is not None:
-            _runtime.spool.close("uninstalled")
-        _runtime.sink, _runtime.spool, _runtime.shipper = NullSink(), None, None
+        if parts.shipper is not None:
+            parts.shipper.stop(0.0)
+        parts.close("uninstalled")
 
 
 def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
@@ -184,9 +248,10 @@ def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
 def stats() -> dict[str, int]:
     """Counts by name: what the library refused or cut, then `spool.…` and `shipper.…`. Never raises."""
     found = dict(health.counts)
-    for part, source in (("spool", _runtime.spool), ("shipper", _runtime.shipper)):
+    parts = _runtime.parts
+    if parts is not None:
         try:
-            found |= {f"{part}.{name}": value for name, value in source.stats().items()} if source else {}
+            found |= parts.stats()
         except Exception as error:
             _fuse.failed(error)
     return found
@@ -229,105 +294,35 @@ def _redactor(settings: Settings) -> Redactor | None:
     )
 
 
-def _open_sink(settings: Settings, resource: Mapping[str, Any]) -> Sink:
-    if settings.exporter == "none":
-        return NullSink()
-    if settings.exporter != "spool":
-        from tracing.export import open_exporter
+def _limits(given: Any) -> Limits:
+    from opentelemetry.sdk.trace import SpanLimits
 
-        return open_exporter(settings, resource)
-    from tracing.spool import SpoolLimits, open_spool, start_shipper
-
-    limits = SpoolLimits(
-        service_bytes_max=settings.spool_bytes_max,
-        mode="mapped" if settings.spool_mode == "mapped" else "write",
-        fsync=settings.spool_fsync == "always",
-    )
-    spool = open_spool(settings.spool_dir, service=settings.service, resource=resource, limits=limits)
-    _runtime.spool = spool
-    if settings.ship:
-        _runtime.shipper = start_shipper(
-            settings.spool_dir,
-            service=settings.service,
-            url=settings.collector_url,
-            token=settings.token,
-            spool=spool,
-        )
-    return spool
-
-
-def _configure_fields(settings: Settings, redactor: Redactor | None) -> None:
-    declared.clean = _cleaner(redactor)
-    for name in settings.baggage_fields:
-        declare(name, declared.kinds.get(name, str), baggage=True)
-
-
-def _cleaner(redactor: Redactor | None) -> Any:
-    """What takes secrets out of bound fields, once, when they are bound."""
-    if redactor is None:
-        return None
-
-    def clean(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        return redactor.mapping(fields)
-
-    return clean
+    try:
+        return Limits.of(given or SpanLimits())  # which reads OTEL_SPAN_…_LIMIT
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _configure_spans(
-    settings: Settings,
-    resource: Mapping[str, Any],
-    sampler: str | Sampler | None,
-    id_generator: IdGenerator | None,
-    span_limits: Any,
+    settings: Settings, parts: _Parts, sampler: str | Sampler | None, id_generator: IdGenerator | None
 ) -> None:
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import SpanLimits
 
-    for hook in (logs_fuse, spans_fuse, propagation_fuse):
-        hook.reset()
-    pipeline.resource = Resource(dict(resource))
-    try:
-        pipeline.limits = Limits.of(span_limits or SpanLimits())  # reads OTEL_SPAN_…_LIMIT
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    pipeline.resource = Resource(dict(parts.resource))
+    pipeline.limits = parts.limits
     own = settings.sampler if sampler is None or isinstance(sampler, str) else sampler
     pipeline.sample_by(own, settings.sampler_arg)
     pipeline.draw_ids_from(id_generator or RandomIds())
     pipeline.slow_ns = int(settings.slow_span_s * 1e9)
     pipeline.active = True
-    _join(trace.get_tracer_provider())
-
-
-def _join(found: trace.TracerProvider) -> None:
-    """Become the provider, or stand beside the one that is there."""
-    if isinstance(found, trace.ProxyTracerProvider):
-        trace.set_tracer_provider(provider)
-    elif found is not provider and hasattr(found, "add_span_processor"):
-        from tracing.spans.processor import LineProcessor
-
-        _runtime.processor = LineProcessor()
-        found.add_span_processor(_runtime.processor)
-        pipeline.foreign = found
-
-
-def _remove_spans() -> None:
-    pipeline.active = False
-    pipeline.foreign = None
-    pipeline.processors = ()
-    if _runtime.processor is not None:
-        _runtime.processor.active = False
-        _runtime.processor = None
-    # OpenTelemetry has no way to take a provider back; without this nobody could set another.
-    if getattr(trace, "_TRACER_PROVIDER", None) is provider:
-        trace._TRACER_PROVIDER = None
-        trace._TRACER_PROVIDER_SET_ONCE = Once()
+    beside.join()
 
 
 def _at_exit() -> None:
     """The last thing: say that this process ended in order. No join, no network."""
-    spool = _runtime.spool
-    if spool is not None:
-        spool.close("exit")
+    parts = _runtime.parts
+    if parts is not None:
+        parts.close("exit")
 
 
 def _start_from_environment() -> None:

@@ -37,17 +37,29 @@ class Slot:
     Attributes:
         sink: where lines go; a `NullSink` until something is configured.
         active: whether it is worth making a line at all.
+        enabled: False where the operator wants nothing of this library (`TRACING_ENABLED=false`).
         service: name of the service, as every line carries it.
         resource: attributes of the process, for lines without a header line before them.
         redactor: takes secrets out of what is about to be written; `None`: nothing is taken out.
         start: configures with what the environment says; called by a `LogHandler` that comes first.
     """
 
-    __slots__ = ("_heads", "active", "log_heads", "redactor", "resource", "service", "sink", "start")
+    __slots__ = (
+        "_heads",
+        "active",
+        "enabled",
+        "log_heads",
+        "redactor",
+        "resource",
+        "service",
+        "sink",
+        "start",
+    )
 
     def __init__(self) -> None:
         self.sink: Sink = NullSink()
         self.active = False
+        self.enabled = True
         self.service = UNKNOWN_SERVICE
         self.resource: Mapping[str, Any] = {}
         self.redactor: Redactor | None = Redactor()

@@ -8,6 +8,7 @@ from tracing.errors import ConfigurationError
 from tracing.handoff import HANDOFFS
 from tracing.instrument.contrib import contrib
 from tracing.instrument.table import ENTRIES
+from tracing.sink import slot
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -30,6 +31,8 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
     unknown = sorted({*names, *exclude} - set(known))
     if unknown:
         raise ConfigurationError(f"instrument: {', '.join(unknown)} unknown; known are {', '.join(known)}")
+    if not slot.enabled:
+        return []
     wanted = [name for name in names or known if name not in set(exclude)]
     turned_on = []
     for name, handoff in HANDOFFS.items():

@@ -74,12 +74,9 @@ class Tracer(trace.Tracer):
         """
         around = current_context() if context is None else alive(context)
         parent: Any = around.get(SPAN_KEY)
-        if not pipeline.active or fuse.blown:
-            return (
-                NonRecordingSpan(parent.get_span_context())
-                if isinstance(parent, trace.Span)
-                else INVALID_SPAN
-            )
+        if not pipeline.active or fuse.blown or pipeline.foreign is not None:
+            options = (context, kind, attributes, links, start_time)
+            return self._elsewhere(name, parent, *options, record_exception, set_status_on_exception)
         try:
             is_ours = parent.__class__ is Span
             trace_id, parent_id, flags, state = parent.origin() if is_ours else _origin(parent, around)
@@ -143,6 +140,13 @@ class Tracer(trace.Tracer):
             set_status_on_exception,
             end_on_exit,
         )
+
+    def _elsewhere(self, name: str, parent: object, *options: Any) -> trace.Span:
+        """A span of the provider that came after us; where there is none, one that records nothing."""
+        if pipeline.foreign is not None:
+            tracer = pipeline.foreign.get_tracer(self.name, self.version, self.schema_url, self.attributes)
+            return tracer.start_span(name, *options)
+        return NonRecordingSpan(parent.get_span_context()) if isinstance(parent, trace.Span) else INVALID_SPAN
 
 
 def _origin(parent: object, around: Context) -> tuple[str, str | None, int, TraceState | None]:
