@@ -34,7 +34,6 @@ app = typer.Typer(
         " or a setting is wrong; 3 the collector or its directory is not there."
     ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -54,6 +53,12 @@ DataDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="The answer as the API gives it.")]
 Start = Annotated[str | None, typer.Option(help="From then on: `15m` ago, `yesterday 14:00`, or RFC 3339.")]
 End = Annotated[str | None, typer.Option(help="Until then, not included.")]
+
+
+def _fault_names() -> list[str]:
+    from collector.demo.faults import FAULTS
+
+    return list(FAULTS)
 
 
 # ---------------------------------------------------------------- running things
@@ -131,7 +136,7 @@ def check(url: Url = None) -> None:
 
 @app.command(short_help="Break a small shop of real processes and see the cause named.")
 def demo(
-    fault: Annotated[str, typer.Option(help="What to break.")] = "exception",
+    fault: Annotated[str, typer.Option(help="What to break.", autocompletion=_fault_names)] = "exception",
     keep: Annotated[bool, typer.Option("--keep", help="Stay up for exploring, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     seed: Annotated[int, typer.Option(help="Of the customers' orders.")] = 1,

@@ -151,7 +151,8 @@ class _Layout:
         return [Text(head, style="dim")]
 
     def line(self, row: _Row) -> Text:
-        line = Text(f"{self._number(row.offset_ns):>9}", style="dim" if row.span is None else "")
+        line = Text()
+        line.append(f"{self._number(row.offset_ns):>9}", style="dim" if row.span is None else "")
         if self._lengths:
             line.append(f"{self._number(row.span['duration_ns'] if row.span else None):>10}")
         line.append("  ")

@@ -23,6 +23,7 @@ from collector.cli_text import (
 JsonObject = dict[str, Any]
 
 COLUMN_GAP: Final = 2
+WIDTH_FOR_TRACE_IDS: Final = 110  # an id takes 34 columns; the rest is for the message
 MISSES_SHOWN_MAX: Final = 20
 
 
@@ -33,38 +34,58 @@ def record_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
         answer: `collector.api.shapes.LogsObject`, which is newest first.
     """
     records = answer["records"][::-1]
-    palette = Palette(record["service"] for record in records)
-    lines: list[Text] = []
-    day = ""
+    drawing = RecordDrawing(width)
     for record in records:
-        if record["timestamp"][:10] != day:
-            day = record["timestamp"][:10]
-            lines.append(Text(day, style="bold"))
-        lines.append(record_line(record, palette, width=width))
+        drawing.palette.style(record["service"])
+    return [line for record in records for line in drawing.lines(record)]
+
+
+class RecordDrawing:
+    """Draws one record after the other; knows what stands above.
+
+    The day is said when it changes. The trace id, which the next command needs, is never cut: it stands
+    behind the message, or on a narrow terminal above it when it changes.
+    """
+
+    def __init__(self, width: int | None) -> None:
+        self.palette = Palette()
+        self._width = width
+        self._is_narrow = width is not None and width < WIDTH_FOR_TRACE_IDS
+        self._day = ""
+        self._trace_id = ""
+
+    def lines(self, record: JsonObject) -> list[Text]:
+        """The record's line, with what has changed since the one before above it."""
+        lines = []
+        if record["timestamp"][:10] != self._day:
+            self._day = record["timestamp"][:10]
+            lines.append(Text(self._day, style="bold"))
+        trace_id = record.get("trace_id") or ""
+        if self._is_narrow and trace_id != self._trace_id:
+            lines.append(Text(f"trace {trace_id}" if trace_id else "no trace", style="dim"))
+        self._trace_id = trace_id
+        line = self._said(record)
+        if trace_id and not self._is_narrow:
+            end = Text(f"  {trace_id}", style="dim")
+            room = None if self._width is None else self._width - end.cell_len
+            lines.append(Text.assemble(fitted(line, room), end))
+        else:
+            lines.append(fitted(line, self._width))
         if exception := record.get("exception"):
             title = ": ".join(clean(str(exception[key])) for key in ("type", "message") if exception.get(key))
-            lines.append(fitted(Text(f"{'':<20}{title}", style="red"), width))
-    return lines
+            lines.append(fitted(Text(f"{'':<21}{title}", style="red"), self._width))
+        return lines
 
-
-def record_line(record: JsonObject, palette: Palette, *, width: int | None = None) -> Text:
-    """One record: time, level, service, what it says, and the trace it belongs to.
-
-    On a narrow terminal the message is cut, never the trace id: it is what the next command needs.
-    """
-    line = Text.assemble(
-        (time_of_day(record["timestamp"]), "dim"),
-        (f"  {record['level']:<5} ", level_style(record["level"])),
-        (clean(record["service"]), palette.style(record["service"])),
-        f"  {clean(record.get('message') or record.get('name') or '')}",
-    )
-    if record.get("kind") == "span":
-        line.append(f"  {duration(record.get('duration_ns') or 0)}", style="dim")
-    trace_id = record.get("trace_id")
-    if trace_id is None:
-        return fitted(line, width)
-    end = Text(f"  {trace_id}", style="dim")
-    return fitted(line, None if width is None else width - end.cell_len).append_text(end)
+    def _said(self, record: JsonObject) -> Text:
+        line = Text.assemble(
+            (time_of_day(record["timestamp"]), "dim"),
+            (f"  {record['level']:<5}  ", level_style(record["level"])),
+            (clean(record["service"]), self.palette.style(record["service"])),
+            f"  {clean(record.get('message') or record.get('name') or '')}",
+        )
+        if record.get("kind") == "span":
+            line.append(f"  {duration(record.get('duration_ns') or 0)}", style="dim")
+        return line
 
 
 def trace_list_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:

@@ -12,8 +12,8 @@ from urllib.parse import urlencode, urlsplit
 from rich.text import Text
 
 from collector.cli_source import Place, UsageError
-from collector.cli_tables import record_line
-from collector.cli_text import Palette, Screen, count
+from collector.cli_tables import RecordDrawing
+from collector.cli_text import Screen, count
 from collector.errors import QueryError, Unreachable
 
 JsonObject = dict[str, Any]
@@ -117,15 +117,10 @@ class _Writer:
     def __init__(self, screen: Screen, *, as_json: bool) -> None:
         self._screen = screen
         self._as_json = as_json
-        self._palette = Palette()
+        self._drawing = RecordDrawing(screen.width)
 
     def record(self, record: JsonObject) -> None:
-        line = (
-            json.dumps(record)
-            if self._as_json
-            else record_line(record, self._palette, width=self._screen.width)
-        )
-        self._screen.show([line])
+        self._screen.show([json.dumps(record)] if self._as_json else self._drawing.lines(record))
 
     def note(self, text: str) -> None:
         self._screen.show(

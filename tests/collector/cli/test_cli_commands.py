@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -164,3 +165,22 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     assert "search" in done.stdout
     heavy = {"tantivy", "starlette", "uvicorn", "grpc", "celery", "pydantic_settings", "rich.console"}
     assert not heavy & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("backtrail se", {"serve", "search", "services"}), ("backtrail demo --fault cr", {"crash"})],
+)
+def test_the_shell_completes_commands_and_values(words: str, offered: set[str]) -> None:
+    """What `backtrail --install-completion` installs asks the program itself."""
+    place = str(len(words.split()) - 1)
+    environment = {
+        **os.environ,
+        "_BACKTRAIL_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": place,
+    }
+    program = "from tracing.launch import main; main([])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert set(done.stdout.split()) == offered
