@@ -8,6 +8,7 @@ integers they are. The resource is left out, because every record of a process s
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ from tracing.line import plain
 DEPTH_MAX: Final = 64  # deeper nesting in an attribute is kept as text; people's data ends long before
 
 INTEGER_MAX: Final = 10**4000  # Python itself writes no integer of more than 4 300 digits
+
+# Everything but brackets, and brackets in strings.
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[^{}\[\]"]+')
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=plain)
 _decoder: Final = msgspec.json.Decoder(Record)
@@ -35,11 +39,12 @@ def pack(record: Record) -> tuple[bytes, Record]:
         The bytes, and the record as it now stands: another one only where a text had to be mended.
     """
     bare = _replace(record, resource=NO_ATTRIBUTES) if record.resource else record
-    try:
-        return _encoder.encode(bare), record
-    except (ValueError, TypeError, RecursionError, OverflowError):
-        body = _encoder.encode(_mended_record(bare))
-        return body, unpack(body, record.resource)
+    body = _encoded(bare)
+    if body is not None:
+        return body, record
+    fields = {name: _mended(getattr(bare, name), DEPTH_MAX) for name in bare.__struct_fields__}
+    body = _encoder.encode(msgspec.convert(fields, Record))
+    return body, unpack(body, record.resource)
 
 
 def unpack(body: bytes, resource: dict[str, Any] = NO_ATTRIBUTES) -> Record:
@@ -55,10 +60,8 @@ def unpack(body: bytes, resource: dict[str, Any] = NO_ATTRIBUTES) -> Record:
 def pack_resource(resource: Mapping[str, Any]) -> bytes:
     """Write a resource with sorted keys, so that equal resources give equal bytes."""
     ordered = dict(sorted(resource.items(), key=lambda item: str(item[0])))
-    try:
-        return _encoder.encode(ordered)
-    except (ValueError, TypeError, RecursionError, OverflowError):
-        return _encoder.encode(_mended(ordered, DEPTH_MAX))
+    body = _encoded(ordered)
+    return _encoder.encode(_mended(ordered, DEPTH_MAX)) if body is None else body
 
 
 def unpack_resource(body: bytes) -> dict[str, Any]:
@@ -73,10 +76,27 @@ def storable(record: Record) -> Record:
     return unpack(pack(record)[0], resource)
 
 
-def _mended_record(record: Record) -> Record:
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    tree = _mended(msgspec.to_builtins(fields, enc_hook=plain), DEPTH_MAX)
-    return msgspec.convert(tree, Record)
+def _encoded(value: Any) -> bytes | None:
+    """The value as JSON; `None` when something in it has to be mended first."""
+    try:
+        body = _encoder.encode(value)
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return None
+    # What was nested too deep would be readable only where the stack is as short as it is here.
+    may_be_deep = body.count(b"{") + body.count(b"[") > DEPTH_MAX
+    return None if may_be_deep and _depth(body) > DEPTH_MAX else body
+
+
+def _depth(body: bytes) -> int:
+    """How deep the brackets of a JSON text go."""
+    depth = deepest = 0
+    for bracket in _BRACKETS.sub(b"", body):
+        if bracket in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
 
 
 def _mended(value: Any, depth_max: int) -> Any:
@@ -91,6 +111,8 @@ def _mended(value: Any, depth_max: int) -> Any:
         return value.encode("utf-8", "replace").decode("utf-8")
     if depth_max <= 0:
         return plain(value)
+    if isinstance(value, msgspec.Struct):
+        return {name: _mended(getattr(value, name), depth_max) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return {_mended(str(key), 1): _mended(item, depth_max - 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -137,6 +137,10 @@ class EmbeddedStore:
         """See `Store.close`."""
         if not self._read_only:
             self.commit()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of every file without a commit, as a crash would; for tests and hopeless disks."""
         self._partitions.close()
 
     def _check_writable(self) -> None:
