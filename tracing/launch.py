@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
         _run_parser().error("a program to run is missing: backtrail run -- python app.py")
     env = _environment(os.environ, options)
     try:
-        settings = _settings(env, sys.stderr)
+        settings = _settings(env)
     except ConfigurationError as error:
         sys.stderr.write(f"backtrail: {error}\n")
         return EXIT_USAGE
@@ -122,18 +122,15 @@ def _environment(outer: Mapping[str, str], options: argparse.Namespace) -> dict[
     return env
 
 
-def _settings(env: Mapping[str, str], err: TextIO) -> Settings:
-    """Read the settings as the program will; say what looks like one and is none.
+def _settings(env: Mapping[str, str]) -> Settings:
+    """Read the settings as the program will.
 
     Raises:
         ConfigurationError: a value is malformed.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        settings = Settings.from_env(env)
-    for warning in caught:
-        err.write(f"backtrail: {warning.message}\n")
-    return settings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the program warns itself
+        return Settings.from_env(env)
 
 
 def _start_and_wait(command: Sequence[str], env: Mapping[str, str]) -> int:
