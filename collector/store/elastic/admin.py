@@ -6,12 +6,12 @@ streams against what we would make.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from collector.store.elastic.connection import Connection, Rejected
+from collector.store.elastic.connection import Connection, Forbidden, Rejected
 from collector.store.elastic.mapping import TEMPLATE_VERSION, index_template
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
@@ -68,7 +68,7 @@ def check(connection: Connection, names: Names, options: ElasticOptions, server:
         if running is None:
             continue
         wanted = index_template(stream, names, options, server)["template"]
-        has = {path: value for path, value in _leaves(running["mappings"])}
+        has = dict(_leaves(running["mappings"]))
         for path, value in _leaves(wanted["mappings"]["properties"], "properties"):
             if path.endswith((".type", ".analyzer")) and has.get(path) != value:
                 message = f"{index}: mapping {path} is {has.get(path)!r}, wanted {value!r}"
@@ -139,3 +139,34 @@ def _text(value: Any) -> str:
     if isinstance(value, list | dict):
         return msgspec.json.encode(value, order="sorted").decode()
     return str(value).lower()
+
+
+def attribute_keys(connection: Connection, names: Names) -> set[str]:
+    """Attributes that have a field of their own in one of the streams' newest indices."""
+    keys: set[str] = set()
+    for stream in names.streams:
+        _, running = _newest_index(connection, stream)
+        fields = {} if running is None else running["mappings"].get("properties", {})
+        for root in (fields, fields.get("resource", {}).get("properties", {})):
+            keys.update(_keys(root.get("attributes", {}).get("properties", {})))
+    return keys
+
+
+def size_of(connection: Connection, indices: Collection[str]) -> int:
+    """The bytes of some indices, every copy included; 0 where our credentials may not ask."""
+    if not indices:
+        return 0
+    params = {"filter_path": "_all.total.store.size_in_bytes"}
+    try:
+        answer = connection.ask("GET", f"/{','.join(indices)}/_stats/store", params=params)
+    except (Forbidden, Rejected):  # of an index that has just been deleted, for instance
+        return 0
+    return int(answer.get("_all", {}).get("total", {}).get("store", {}).get("size_in_bytes", 0))
+
+
+def _keys(properties: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, field in properties.items():
+        if "properties" in field:
+            yield from _keys(field["properties"], f"{prefix}{name}.")
+        else:
+            yield prefix + name

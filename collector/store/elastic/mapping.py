@@ -50,15 +50,13 @@ def index_template(stream: str, names: Names, options: ElasticOptions, server: S
 
 
 def _settings(options: ElasticOptions, server: Server) -> dict[str, Any]:
-    # An older server counts an alias of its own for each attribute.
-    each = 1 if server.has_passthrough_priority else 2
     settings: dict[str, Any] = {
         "number_of_shards": options.shards,
         # The store refreshes when it commits; this is for what a killed collector left behind.
         "refresh_interval": "10s",
         "mapping": {
             "total_fields": {
-                "limit": OWN_FIELDS_MAX + each * options.fields_max,
+                "limit": OWN_FIELDS_MAX + options.fields_max,
                 "ignore_dynamic_beyond_limit": True,
             },
         },
@@ -111,8 +109,8 @@ def _mappings(stream: str, names: Names, server: Server) -> dict[str, Any]:
         n.WORDS: _text("backtrail_words"),
         n.EXCEPTION_WORDS: _text("backtrail_words"),
         n.OVERFLOW: {"type": "flattened", "ignore_above": IGNORE_ABOVE},
-        n.ATTRIBUTES: _passthrough(server, priority=20),
-        "resource": {"properties": {"attributes": _passthrough(server, priority=10)}},
+        n.ATTRIBUTES: _attributes(server, priority=20),
+        "resource": {"properties": {"attributes": _attributes(server, priority=10)}},
         "body": {"properties": {"text": _text("backtrail_text")}},
         "status": {"properties": {"code": _KEYWORD}},
         "scope": {"properties": {"name": _KEYWORD}},
@@ -147,11 +145,15 @@ def _text(analyzer: str) -> dict[str, Any]:
     return {"type": "text", "analyzer": analyzer, "norms": False}
 
 
-def _passthrough(server: Server, *, priority: int) -> dict[str, Any]:
-    field: dict[str, Any] = {"type": "passthrough", "dynamic": True}
+def _attributes(server: Server, *, priority: int) -> dict[str, Any]:
+    """An object whose keys are plain names, dots and all, and which a person may leave out when searching.
+
+    An older server makes an alias for each key instead, and refuses every document with a key that is the
+    name of a field already; there the object is a plain one.
+    """
     if server.has_passthrough_priority:
-        field["priority"] = priority
-    return field
+        return {"type": "passthrough", "dynamic": True, "priority": priority}
+    return {"type": "object", "dynamic": True, "subobjects": False}
 
 
 def _dynamic_templates() -> list[dict[str, Any]]:

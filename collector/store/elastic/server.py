@@ -34,7 +34,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_passthrough_priority(self) -> bool:
-        """Whether passthrough objects want a priority, and treat keys with dots as plain names."""
+        """Whether passthrough objects have a priority, and with it a rule for names that meet."""
         return self.version >= (8, 16)
 
     @property

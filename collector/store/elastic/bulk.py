@@ -1,0 +1,133 @@
+"""One bulk request: its bytes, and what the answer says of each item. Pure.
+
+Each item is a `create`: an `_id` that the write index has is answered with 409, which means already
+stored and is no error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from collector.errors import Damaged
+from collector.model import Record
+from collector.store.elastic.connection import ErrorCause
+from collector.store.elastic.documents import document_id
+
+# All that is read of an answer; the rest would be most of its bytes.
+FILTER_PATH: Final = "items.*.status,items.*._index,items.*.error"
+_FIELD: Final = re.compile(r"field \[([^\]]+)\]")
+
+
+class Fate(Enum):
+    """What became of an item."""
+
+    STORED = "stored"
+    ALREADY_STORED = "already_stored"
+    LATER = "later"  # the server was busy or failed; the same item may be taken next time
+    HELD = "held"  # credentials or privileges; a person must act
+    REFUSED = "refused"  # never
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The answer to one item."""
+
+    fate: Fate
+    index: str | None = None  # the backing index that took it or has it
+    reason: str | None = None  # Elasticsearch's word for the trouble
+    message: str | None = None
+    field: str | None = None  # that the trouble is at, when the server says
+
+
+@dataclass(slots=True)
+class Item:
+    """One record on its way."""
+
+    record: Record
+    stream: str
+    id: str
+    lines: bytes  # the action and the document
+    doubtful: bool = False  # it may have been stored before: look it up in older indices first
+
+
+def make_item(record: Record, stream: str, document: bytes, *, doubtful: bool) -> Item:
+    """Put an action in front of a document."""
+    identity = document_id(record.uid)
+    action = b'{"create":{"_index":"%b","_id":%b}}\n' % (stream.encode(), msgspec.json.encode(identity))
+    return Item(record, stream, identity, b"%b%b\n" % (action, document), doubtful)
+
+
+def chunks(items: Iterable[Item], *, bytes_max: int, records_max: int) -> Iterable[list[Item]]:
+    """Cut items into bulks; one that is too long by itself goes alone."""
+    bulk: list[Item] = []
+    size = 0
+    for item in items:
+        if bulk and (size + len(item.lines) > bytes_max or len(bulk) >= records_max):
+            yield bulk
+            bulk, size = [], 0
+        bulk.append(item)
+        size += len(item.lines)
+    if bulk:
+        yield bulk
+
+
+class _Outcome(msgspec.Struct, frozen=True):
+    status: int
+    index: str | None = msgspec.field(name="_index", default=None)
+    error: ErrorCause | None = None
+
+
+class _AnswerItem(msgspec.Struct, frozen=True):
+    create: _Outcome | None = None
+    delete: _Outcome | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    items: list[_AnswerItem] = []
+
+
+def read_answer(body: bytes, items: Sequence[Item]) -> list[Verdict]:
+    """The verdicts, in the items' order.
+
+    Raises:
+        Damaged: as many items did not come back as went in; then nothing is known of any.
+    """
+    try:
+        answered = msgspec.json.decode(body, type=_Answer).items
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"the answer to a bulk cannot be read: {error}: {body[:200]!r}") from None
+    outcomes = [one.create for one in answered if one.create is not None]
+    if len(outcomes) != len(items):
+        raise Damaged(f"{len(items)} items went into a bulk and {len(outcomes)} came back")
+    return [_verdict(outcome) for outcome in outcomes]
+
+
+_STORED: Final[dict[str | None, Verdict]] = {}
+
+
+def _verdict(outcome: _Outcome) -> Verdict:
+    status = outcome.status
+    if 200 <= status < 300:
+        # one for each index, shared: nearly every item of nearly every bulk ends here
+        known = _STORED.get(outcome.index)
+        if known is None:
+            known = _STORED.setdefault(outcome.index, Verdict(Fate.STORED, outcome.index))
+        return known
+    if status == 409:
+        return Verdict(Fate.ALREADY_STORED, outcome.index)
+    cause = outcome.error or ErrorCause()
+    field = _FIELD.search(cause.sentence)
+    if status == 429 or status >= 500 or cause.type == "cluster_block_exception":
+        fate = Fate.LATER
+    elif status in (401, 403):
+        fate = Fate.HELD
+    elif status == 404:
+        fate = Fate.HELD  # the stream may not be made by us: a template or a privilege is missing
+    else:
+        fate = Fate.REFUSED
+    return Verdict(fate, outcome.index, cause.type, cause.sentence[:1_000], field[1] if field else None)

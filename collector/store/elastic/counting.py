@@ -1,0 +1,173 @@
+"""Counts by service, operation, call and value, taken from the cluster's columns; exact, however many.
+
+A document with a text too long for its column is left to the reader, who looks at the record itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from collector.model import Record
+from collector.store.conditions import field_values, text_of
+from collector.store.contract import Edge
+from collector.store.elastic import names as n
+from collector.store.elastic.names import Names
+from collector.store.elastic.reading import Hit, Plan, Reader
+from collector.store.elastic.translate import (
+    NUMBER_FIELDS,
+    TEXT_FIELDS,
+    Query,
+    all_of,
+    any_of,
+    none_of,
+)
+from collector.store.embedded.terms import LONG, key_prefix, regex_literal
+from collector.store.summaries import Tally, caller_of, edges_from, tally_records
+
+_TallyKey = tuple[str, str | None]
+_VALUES_MAX: Final = 10_000  # that one terms aggregation gives
+_IDS_MAX: Final = 10_000  # below index.max_terms_count
+_CALL_COLUMNS: Final = (n.TRACE_ID, n.SPAN_ID, n.PARENT_SPAN_ID, n.SERVICE_NAME, n.ERROR)
+
+
+def tallies(reader: Reader, plan: Plan) -> dict[_TallyKey, Tally]:
+    """Counts by `(service, span name)`, as `summaries.tally_records` makes them of records."""
+    long = _too_long(n.SERVICE_NAME, n.NAME)
+    sources: list[dict[str, Any]] = [
+        _source("service", n.SERVICE_NAME),
+        _source("kind", n.KIND),
+        _source("name", n.NAME, optional=True),
+        _source("error", n.ERROR, optional=True),
+        _source("bucket", n.BUCKET, optional=True),
+    ]
+    found: dict[_TallyKey, Tally] = defaultdict(Tally)
+    certain = all_of([plan.certain, none_of(long)])
+    for group in reader.groups(plan.indices, certain, sources):
+        key, count = group["key"], group["doc_count"]
+        is_span = key["kind"] == "span"
+        tally = found[key["service"], (key["name"] or "") if is_span else None]
+        if is_span:
+            tally.spans += count
+            tally.durations[int(key["bucket"])] += count
+        else:
+            tally.logs += count
+        if key["error"]:
+            tally.errors += count
+    for each, tally in tally_records(_looked_at(reader, plan, long)).items():
+        _add(found[each], tally)
+    return found
+
+
+def facet_counts(reader: Reader, plan: Plan, field: str) -> Counter[str]:
+    """How many records have each value of a field."""
+    if field in TEXT_FIELDS:
+        column = TEXT_FIELDS[field]
+        return _column_counts(reader, plan, field, [column], _too_long(column))
+    if field in NUMBER_FIELDS:
+        return _column_counts(reader, plan, field, [NUMBER_FIELDS[field]], None)
+    return _attribute_counts(reader, plan, field)
+
+
+def _attribute_counts(reader: Reader, plan: Plan, field: str) -> Counter[str]:
+    """An attribute's own column has the values that fitted its type; records with others are looked at."""
+    if field.startswith("resource."):
+        places = [("resource", field.removeprefix("resource."))]
+    elif field.startswith("attributes."):
+        places = [("attribute", field.removeprefix("attributes."))]
+    else:
+        places = [("attribute", field), ("resource", field)]
+    columns = {
+        "attribute": (n.ATTRIBUTES, n.ATTRIBUTE_TERM),
+        "resource": (n.RESOURCE_ATTRIBUTES, n.RESOURCE_TERM),
+    }
+    paths, missed, having = [], [], []
+    for where, key in places:
+        root, letter = columns[where]
+        path = f"{root}.{key}"
+        has: Query = {"prefix": {n.TERMS: {"value": letter + key_prefix(key)[1:]}}}
+        paths.append(path)
+        having.append(has)
+        missed.append(all_of([has, none_of({"exists": {"field": path}})]))
+        missed.append({"term": {"_ignored": {"value": path}}})
+        prefix = letter + key_prefix(key)[1:]
+        # Floats print otherwise in Python, and of long texts the column has none: both are few.
+        floats = f"{regex_literal(prefix)}n[0-9a-f]{{16}}f.*"
+        missed.append({"regexp": {n.TERMS: {"value": floats, "flags": "NONE"}}})
+        missed.append({"prefix": {n.TERMS: {"value": f"{prefix}{LONG}"}}})
+    if len(having) > 1:
+        missed.append(all_of(having))  # in both places at once: counts once
+    return _column_counts(reader, plan, field, paths, any_of(missed))
+
+
+def _column_counts(
+    reader: Reader, plan: Plan, field: str, columns: list[str], look_at: Query | None
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    certain = plan.certain if look_at is None else all_of([plan.certain, none_of(look_at)])
+    wanted = {str(at): {"terms": {"field": column, "size": _VALUES_MAX}} for at, column in enumerate(columns)}
+    answers = reader.aggregate(plan.indices, certain, wanted)
+    for at, column in enumerate(columns):
+        answer = answers.get(str(at), {})
+        if answer.get("sum_other_doc_count") or answer.get("doc_count_error_upper_bound"):
+            for group in reader.groups(plan.indices, certain, [_source("value", column)]):
+                counts[text_of(group["key"]["value"])] += group["doc_count"]
+            continue
+        for bucket in answer.get("buckets", []):
+            counts[str(bucket.get("key_as_string", bucket["key"]))] += bucket["doc_count"]
+    for record in _looked_at(reader, plan, look_at):
+        counts.update({text_of(value) for value in field_values(record, field)})
+    return counts
+
+
+def edges(reader: Reader, names: Names, time: Query) -> list[Edge]:
+    """Who called whom: every span that names a parent, joined with the spans that have its id."""
+    owners: dict[tuple[str, str], set[str]] = defaultdict(set)
+    calls: list[tuple[str, str, str, bool]] = []
+    for hit in reader.scan_columns(names.spans, time, _CALL_COLUMNS):
+        trace_id, service = hit.value(n.TRACE_ID), hit.value(n.SERVICE_NAME)
+        owners[trace_id, hit.value(n.SPAN_ID)].add(service)
+        parent = hit.value(n.PARENT_SPAN_ID)
+        if parent is not None:
+            calls.append((trace_id, parent, service, bool(hit.value(n.ERROR))))
+    wanted = {parent for trace_id, parent, _, _ in calls if (trace_id, parent) not in owners}
+    for hit in _spans_with_ids(reader, names, wanted):
+        owners[hit.value(n.TRACE_ID), hit.value(n.SPAN_ID)].add(hit.value(n.SERVICE_NAME))
+    totals: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for trace_id, parent, service, failed in calls:
+        caller = caller_of(service, owners.get((trace_id, parent), ()))
+        if caller is not None:
+            total, errors = totals[caller, service]
+            totals[caller, service] = total + 1, errors + failed
+    return edges_from(totals)
+
+
+def _spans_with_ids(reader: Reader, names: Names, span_ids: Iterable[str]) -> Iterator[Hit]:
+    ids = sorted(span_ids)
+    for at in range(0, len(ids), _IDS_MAX):
+        query: Query = {"terms": {n.SPAN_ID: ids[at : at + _IDS_MAX]}}
+        yield from reader.scan_columns(f"{names.spans},{names.notes}", query, _CALL_COLUMNS)
+
+
+def _looked_at(reader: Reader, plan: Plan, look_at: Query | None) -> Iterator[Record]:
+    """The matching records that the columns cannot count."""
+    yield from reader.doubtful_matches(plan)
+    if look_at is not None:
+        yield from reader.scan(plan.indices, all_of([plan.certain, look_at]))
+
+
+def _too_long(*columns: str) -> Query:
+    return {"terms": {n.TERMS: [n.LONG_TERM + column for column in columns]}}
+
+
+def _source(name: str, column: str, *, optional: bool = False) -> dict[str, Any]:
+    return {name: {"terms": {"field": column, **({"missing_bucket": True} if optional else {})}}}
+
+
+def _add(into: Tally, more: Tally) -> None:
+    into.spans += more.spans
+    into.logs += more.logs
+    into.errors += more.errors
+    into.operations |= more.operations
+    into.durations.update(more.durations)

@@ -1,0 +1,379 @@
+"""The store on Elasticsearch: the contract's methods, each a few steps of the modules around."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import nlargest
+from pathlib import Path
+from typing import Any, Final, Self
+
+from collector.errors import ConfigurationError, StoreFailed
+from collector.model import Record
+from collector.store.conditions import Condition, Equals, facet_field, matches
+from collector.store.contract import (
+    EVERYTHING,
+    Appended,
+    Bucket,
+    Edge,
+    OperationSummary,
+    Page,
+    ServiceSummary,
+    StoreStats,
+    TraceSummary,
+)
+from collector.store.elastic import admin, counting
+from collector.store.elastic import names as n
+from collector.store.elastic.connection import Connection
+from collector.store.elastic.deadletters import DeadLetters
+from collector.store.elastic.documents import document_id
+from collector.store.elastic.guard import MappingGuard
+from collector.store.elastic.lifecycle import Lifecycle
+from collector.store.elastic.names import Names
+from collector.store.elastic.options import ElasticOptions
+from collector.store.elastic.reading import Reader
+from collector.store.elastic.sender import BulkSender
+from collector.store.elastic.server import Server, ask_server
+from collector.store.elastic.state import StateFile
+from collector.store.elastic.streams import Streams
+from collector.store.elastic.translate import ALL, translate, within_time
+from collector.store.elastic.writing import Writer
+from collector.store.paging import place_of, read_cursor, write_cursor
+from collector.store.summaries import (
+    operation_summaries,
+    service_summaries,
+    summarise_trace,
+    top_buckets,
+)
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE: Final = "elastic.json"
+DEAD_LETTERS_FILE: Final = "dead-letters.ndjson"
+MAINTENANCE_INTERVAL_S: Final = 600.0  # rollover and retention, where they are ours
+_SUMMARY_RECORDS_MAX: Final = 10**9  # a summary is of the whole trace
+_CANDIDATES_MAX: Final = 500  # trace ids looked at in one go
+_UIDS_MAX: Final = 10_000
+
+
+class ElasticStore:
+    """Keeps records in a cluster's data streams. The promises are the contract's."""
+
+    def __init__(
+        self, connection: Connection, options: ElasticOptions, server: Server, directory: Path | None
+    ) -> None:
+        """Put the parts together; see `open`."""
+        self.options = options
+        self.server = server
+        self.names = Names(options.dataset, options.namespace)
+        self._connection = connection
+        self._streams = Streams(connection, self.names)
+        self._reader = Reader(connection, self.names, options)
+        self._lifecycle = Lifecycle(connection, self.names, options, self._streams, self._reader)
+        self._guard = MappingGuard(
+            fields_max=options.fields_max, new_keys_per_hour_max=options.new_keys_per_hour_max
+        )
+        self._sender = BulkSender(connection, self._streams, options)
+        self._lock = threading.Lock()  # of everything that writes
+        self._maintained_s = time.monotonic()
+        self._closed = False
+        self._state: StateFile | None = None
+        self._writer: Writer | None = None
+        self.dead_letters: DeadLetters | None = None
+        if directory is not None:
+            self._open_for_writing(directory)
+
+    @classmethod
+    def open(cls, options: ElasticOptions, directory: Path | None = None, *, apply: bool = True) -> Self:
+        """Connect, and for writing make ready what the cluster needs.
+
+        Args:
+            options: which cluster, and how to sign in.
+            directory: where this collector keeps what it must remember: how far the cluster is durable, and
+                dead letters. One process at a time. `None`: only for reading.
+            apply: install or update our templates, which is harmless to repeat.
+        Raises:
+            ConfigurationError: the server is too old, or an option is wrong.
+            Unavailable: it cannot be reached.
+            Forbidden: it refuses our credentials.
+        """
+        connection = Connection(options)
+        try:
+            server = ask_server(connection)
+            if apply and directory is not None:
+                names = Names(options.dataset, options.namespace)
+                admin.apply(connection, admin.plan(connection, names, options, server))
+            return cls(connection, options, server, directory)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _open_for_writing(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._state = StateFile(
+            directory / STATE_FILE, cluster_uuid=self.server.cluster_uuid, streams=self.names.logs
+        )
+        self.dead_letters = DeadLetters(
+            directory / DEAD_LETTERS_FILE, bytes_max=self.options.dead_letters_bytes_max
+        )
+        self._guard.learn(admin.attribute_keys(self._connection, self.names))
+        self._streams.reload()
+        self._writer = Writer(
+            self.names, self.options, self._sender, self._state, self.dead_letters, self._guard
+        )
+
+    # ---------------------------------------------------------------- writing
+
+    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+        """See `Store.append`; each record's fate is known when it returns."""
+        with self._lock:
+            return self._writing().append(records, check_uids=check_uids)
+
+    def commit(self) -> int:
+        """See `Store.commit`."""
+        with self._lock:
+            writer = self._writing()
+            if writer.dirty:
+                self._streams.refresh()
+            durable_seq = writer.commit()
+        if time.monotonic() - self._maintained_s > MAINTENANCE_INTERVAL_S:
+            self.maintain()
+        return durable_seq
+
+    def refresh(self) -> None:
+        """See `Store.refresh`."""
+        self._streams.refresh()
+
+    def replay(
+        self,
+        uids: Iterable[str] | None = None,
+        *,
+        edit: Callable[[Record], Record | None] = lambda record: record,
+    ) -> Appended:
+        """Append dead letters again, all or those of some records; what is taken leaves the letters.
+
+        Args:
+            uids: of the records; `None` means all.
+            edit: what to send instead; `None` leaves the letter where it is.
+        Raises:
+            NotFound: there is no letter for a uid.
+        """
+        with self._lock:
+            appended = self._writing().replay(uids, edit)
+            self._streams.refresh()
+            return appended
+
+    def maintain(self) -> None:
+        """Roll over and let go of what has expired, where the server does not; a failure is logged."""
+        self._maintained_s = time.monotonic()
+        if self.server.has_lifecycle:
+            return
+        try:
+            self._lifecycle.roll_over()
+            if self.options.retention_days is not None:
+                self.drop_before(time.time_ns() - round(self.options.retention_days * 86_400e9))
+        except StoreFailed as error:
+            logger.warning("rollover and retention have to wait: %s", error)
+
+    def roll_over(self) -> list[str]:
+        """Begin a new index for every stream now; return the streams that exist."""
+        return self._lifecycle.roll_over(now=True)
+
+    def delete(self, condition: Condition) -> int:
+        """See `Store.delete`."""
+        with self._lock:
+            self._streams.refresh()
+            translated = translate(condition)
+            everywhere = ",".join(self.names.streams)
+            doubtful = [] if translated.doubt is None else self._reader.scan(everywhere, translated.doubt)
+            uids = [record.uid for record in doubtful if matches(condition, record)]
+            deleted = self._lifecycle.delete(translated.certain)
+            for at in range(0, len(uids), _UIDS_MAX):
+                deleted += self._lifecycle.delete({"terms": {n.UID: uids[at : at + _UIDS_MAX]}})
+            return deleted
+
+    def drop_before(self, received_ns: int) -> int:
+        """See `Store.drop_before`; a partition is a backing index."""
+        with self._lock:
+            self._streams.refresh()
+            return self._lifecycle.drop_before(received_ns)
+
+    def close(self) -> None:
+        """See `Store.close`; a cluster that is away keeps nobody from closing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._writer is not None:
+                self.commit()
+        except StoreFailed as error:
+            logger.warning("closed without a last commit, the write-ahead log has the records: %s", error)
+        finally:
+            self._sender.close()
+            self._connection.close()
+
+    # ---------------------------------------------------------------- reading
+
+    def existing(self, uids: Collection[str]) -> set[str]:
+        """See `Store.existing`."""
+        by_id = {document_id(uid): uid for uid in uids}
+        found = self._streams.in_indices(self.names.streams, by_id)
+        return {by_id[identity] for identity in found}
+
+    def trace(self, trace_id: str, *, records_max: int) -> list[Record]:
+        """See `Store.trace`."""
+        return self._reader.trace(trace_id, records_max)
+
+    def traces(self, trace_ids: Collection[str], *, records_max: int) -> dict[str, list[Record]]:
+        """See `Store.traces`."""
+        ids = list(dict.fromkeys(trace_ids))
+        found = self._reader.traces(ids, records_max)
+        return {trace_id: records for trace_id, records in zip(ids, found, strict=True) if records}
+
+    def search(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        with_total: bool = False,
+    ) -> Page:
+        """See `Store.search`."""
+        before = None if cursor is None else read_cursor(cursor)
+        plan = self._reader.plan(condition, start_ns, end_ns)
+        found = self._reader.page(plan, limit + 1, before)
+        page = found[:limit]
+        more = len(found) > limit and bool(page)
+        return Page(
+            records=page,
+            cursor=write_cursor(place_of(page[-1])) if more else None,
+            total=self._reader.count(plan) if with_total else None,
+        )
+
+    def count(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> int:
+        """See `Store.count`."""
+        return self._reader.count(self._reader.plan(condition, start_ns, end_ns))
+
+    def facets(
+        self,
+        field: str,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        limit: int = 20,
+    ) -> list[Bucket]:
+        """See `Store.facets`."""
+        plan = self._reader.plan(condition, start_ns, end_ns)
+        return top_buckets(counting.facet_counts(self._reader, plan, facet_field(field)), limit)
+
+    def find_traces(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        min_duration_ns: int | None = None,
+        error: bool | None = None,
+        limit: int = 20,
+    ) -> list[TraceSummary]:
+        """See `Store.find_traces`.
+
+        Matching records are gone through from the newest; a trace starts no later than any of its records, so
+        that the answer is complete once the records are older than the last start in it.
+        """
+        plan = self._reader.plan(condition, start_ns, end_ns)
+        found: list[TraceSummary] = []
+        seen: set[str] = set()
+        before = None
+        while True:
+            records = self._reader.page(plan, _CANDIDATES_MAX, before)
+            fresh = {record.trace_id for record in records if record.trace_id} - seen
+            seen |= fresh
+            for trace_id, members in self.traces(fresh, records_max=_SUMMARY_RECORDS_MAX).items():
+                summary = summarise_trace(trace_id, members)
+                if summary is None or (error is not None and summary.error != error):
+                    continue
+                if min_duration_ns is None or summary.duration_ns >= min_duration_ns:
+                    found.append(summary)
+            found = nlargest(limit, found, key=lambda summary: (summary.start_ns, summary.trace_id))
+            if len(records) < _CANDIDATES_MAX:
+                return found
+            before = place_of(records[-1])
+            if len(found) == limit and (not found or found[-1].start_ns > before[0]):
+                return found
+
+    def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
+        """See `Store.services`."""
+        plan = self._reader.plan(EVERYTHING, start_ns, end_ns)
+        return service_summaries(counting.tallies(self._reader, plan))
+
+    def operations(
+        self, service: str, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[OperationSummary]:
+        """See `Store.operations`."""
+        plan = self._reader.plan(Equals("service", service), start_ns, end_ns)
+        return operation_summaries(service, counting.tallies(self._reader, plan))
+
+    def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
+        """See `Store.edges`."""
+        return counting.edges(self._reader, self.names, within_time(start_ns, end_ns))
+
+    # ---------------------------------------------------------------- about itself
+
+    def stats(self) -> StoreStats:
+        """See `Store.stats`; bytes are those of every copy that the cluster keeps."""
+        everywhere = ",".join(self.names.streams)
+        kinds = {"kinds": {"terms": {"field": n.KIND}}}
+        answer = self._reader.aggregate(everywhere, ALL, kinds)
+        buckets = answer.get("kinds", {}).get("buckets", [])
+        counts = {bucket["key"]: bucket["doc_count"] for bucket in buckets}
+        oldest_ns, newest_ns = self._reader.edges_of_time()
+        self._streams.reload()
+        indices = [index for stream in self.names.streams for index in self._streams.backing(stream)]
+        return StoreStats(
+            records=counts.get("log", 0) + counts.get("span", 0),
+            logs=counts.get("log", 0),
+            spans=counts.get("span", 0),
+            span_starts=counts.get("span_start", 0),
+            losses=counts.get("loss", 0),
+            partitions=len(indices),
+            bytes=admin.size_of(self._connection, indices),
+            oldest_ns=oldest_ns,
+            newest_ns=newest_ns,
+            durable_seq=self._state.durable_seq if self._state is not None else 0,
+        )
+
+    def health(self) -> dict[str, Any]:
+        """What `/metrics` and `/readyz` say of the way into the cluster; asks nobody."""
+        counts = self._writer.counts if self._writer is not None else {}
+        return {
+            "in_flight": self._sender.in_flight,
+            "in_flight_limit": self._sender.in_flight_limit,
+            "retries": dict(self._sender.retries),
+            "already_stored": counts.get("already_stored", 0),
+            "bare": counts.get("bare", 0),
+            "dead_letters": len(self.dead_letters) if self.dead_letters is not None else 0,
+            "hold": self._sender.hold,
+            "attribute_fields": self._guard.fields,
+            "attributes_without_field": dict(self._guard.counts),
+        }
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise ConfigurationError("this store was opened for reading: it has no directory to remember in")
+        return self._writer
+
+
+def open_store(url: str, directory: Path | None = None, **options: Any) -> ElasticStore:
+    """Open the store at `https://…`; `options` are those of `ElasticOptions`, see `ElasticStore.open`."""
+    return ElasticStore.open(ElasticOptions.from_url(url, **options), directory)
+
+
+__all__ = ["ElasticStore", "open_store"]

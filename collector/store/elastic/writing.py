@@ -1,0 +1,186 @@
+"""Takes batches in: encodes, sends, gives every record its verdict, and buries what is refused."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from collector.errors import StoreFailed
+from collector.model import Record
+from collector.store.contract import Appended
+from collector.store.elastic.bulk import Fate, Item, Verdict, chunks, make_item
+from collector.store.elastic.deadletters import DeadLetters, make_letter
+from collector.store.elastic.documents import DocumentEncoder, unstorable
+from collector.store.elastic.guard import MappingGuard
+from collector.store.elastic.names import Names
+from collector.store.elastic.options import ElasticOptions
+from collector.store.elastic.sender import BulkSender
+from collector.store.elastic.state import StateFile
+
+logger = logging.getLogger(__name__)
+
+# What a server says when an attribute does not fit the field it has given it.
+_MISFITS: Final = frozenset(
+    {"document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception"}
+)
+
+
+class Writer:
+    """The writing half of the store; for one thread."""
+
+    def __init__(
+        self,
+        names: Names,
+        options: ElasticOptions,
+        sender: BulkSender,
+        state: StateFile,
+        letters: DeadLetters,
+        guard: MappingGuard,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._names = names
+        self._options = options
+        self._sender = sender
+        self._state = state
+        self._letters = letters
+        self._clock_ns = clock_ns
+        self._encoder = DocumentEncoder(guard)
+        self._last_seq = state.durable_seq
+        # Up to here an earlier process, or an append that failed, may have stored without our knowing.
+        self._doubtful_seq = state.state.reserved_seq
+        self.dirty = False
+        self.counts: Counter[str] = Counter()  # records by what became of them, `bare` among them
+
+    @property
+    def last_seq(self) -> int:
+        """Every record up to here is in the cluster or a dead letter."""
+        return self._last_seq
+
+    def append(self, records: Sequence[Record], *, check_uids: bool) -> Appended:
+        """Send a batch and wait for every verdict; see `Store.append`.
+
+        Raises:
+            StoreFailed: what was appended since the last commit has to come again.
+        """
+        last_seq = self._last_seq
+        fresh = [record for record in records if not record.seq or record.seq > last_seq]
+        highest = max((record.seq for record in fresh), default=0)
+        self._state.reserve(highest)
+        refused: list[tuple[Item, Verdict]] = []
+        items = self._items(fresh, check_uids, refused)
+        bulks = chunks(items, bytes_max=self._options.bulk_bytes, records_max=self._options.bulk_records_max)
+        try:
+            self.dirty = self.dirty or bool(fresh)
+            delivered = self._sender.deliver(bulks)
+            fates = Counter(verdict.fate for _, verdict in delivered)
+            if fates[Fate.REFUSED]:
+                misfits = [pair for pair in delivered if pair[1].fate is Fate.REFUSED]
+                refused += self._again_bare(misfits, fates)
+            self._bury(refused)
+        except StoreFailed:
+            self._last_seq = self._state.durable_seq
+            self._doubtful_seq = max(self._doubtful_seq, highest)
+            raise
+        self._last_seq = max(last_seq, highest)
+        already = len(records) - len(fresh) + fates[Fate.ALREADY_STORED]
+        self.counts.update(stored=fates[Fate.STORED], already_stored=already, refused=len(refused))
+        return Appended(
+            stored=fates[Fate.STORED],
+            already_stored=already,
+            refused=[(item.record, verdict.reason or "refused") for item, verdict in refused],
+        )
+
+    def commit(self) -> int:
+        """Note how far everything is answered for; the caller has made it visible."""
+        self._state.make_durable(self._last_seq)
+        self.dirty = False
+        return self._state.durable_seq
+
+    def replay(self, uids: Iterable[str] | None, edit: Callable[[Record], Record | None]) -> Appended:
+        """Append dead letters again, each as `edit` gives it back; `None`: leave it where it is."""
+        chosen = (
+            list(uids) if uids is not None else [letter.uid for letter in self._letters.page(limit=10**9)]
+        )
+        records = {uid: edit(self._letters.get(uid).as_record()) for uid in chosen}
+        # Their numbers are long behind us: they go as records without one, and are looked up.
+        again = [_without_seq(record) for record in records.values() if record is not None]
+        appended = self.append(again, check_uids=True)
+        still = {record.uid for record, _ in appended.refused}
+        done = [uid for uid, record in records.items() if record is not None and record.uid not in still]
+        self._letters.remove(done)
+        return appended
+
+    # ---------------------------------------------------------------- steps
+
+    def _items(
+        self, records: Iterable[Record], check_uids: bool, refused: list[tuple[Item, Verdict]]
+    ) -> Iterator[Item]:
+        """Encoded one by one, while earlier bulks are on their way."""
+        self._encoder.begin_batch()
+        stream_of, encode, doubtful_seq = self._names.stream_of, self._encoder.encode, self._doubtful_seq
+        for record in records:
+            stream = stream_of(record.kind)
+            reason = unstorable(record)
+            if reason is not None:
+                verdict = Verdict(Fate.REFUSED, None, reason, "Elasticsearch holds the years 1970 to 2262")
+                refused.append((Item(record, stream, record.uid, b""), verdict))
+                continue
+            doubtful = check_uids or 0 < record.seq <= doubtful_seq
+            yield make_item(record, stream, encode(record), doubtful=doubtful)
+
+    def _again_bare(
+        self, misfits: list[tuple[Item, Verdict]], fates: Counter[Fate]
+    ) -> list[tuple[Item, Verdict]]:
+        """Send what was refused once more with no attribute as a field; return what is refused still."""
+        hopeless: list[tuple[Item, Verdict]] = []
+        again: dict[str, tuple[Item, Verdict]] = {}
+        for item, verdict in misfits:
+            if verdict.reason in _MISFITS and (item.record.attributes or item.record.resource):
+                again[item.id] = item, verdict
+            else:
+                hopeless.append((item, verdict))
+        if not again:
+            return hopeless
+        items = [
+            make_item(item.record, item.stream, self._encoder.encode(item.record, bare=True), doubtful=True)
+            for item, _ in again.values()
+        ]
+        bulks = chunks(items, bytes_max=self._options.bulk_bytes, records_max=self._options.bulk_records_max)
+        for item, verdict in self._sender.deliver(bulks):
+            fates[Fate.REFUSED] -= 1
+            if verdict.fate is Fate.REFUSED:
+                hopeless.append(again[item.id])  # with the reason and the document of the first time
+            else:
+                fates[verdict.fate] += 1
+                self.counts["bare"] += 1
+        return hopeless
+
+    def _bury(self, refused: list[tuple[Item, Verdict]]) -> None:
+        now_ns = self._clock_ns()
+        letters = [
+            make_letter(
+                item.record,
+                item.stream,
+                reason=verdict.reason or "refused",
+                message=verdict.message or "",
+                field=verdict.field,
+                refused_ns=now_ns,
+                document=item.lines.partition(b"\n")[2].rstrip(b"\n") or None,
+            )
+            for item, verdict in refused
+        ]
+        self._letters.add(letters)
+        if letters:
+            first = letters[0]
+            logger.error(
+                "%d records are dead letters now, the first %s: %s", len(letters), first.uid, first.message
+            )
+
+
+def _without_seq(record: Record) -> Record:
+    return msgspec.structs.replace(record, seq=0)
