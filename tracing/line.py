@@ -254,7 +254,7 @@ def check(fields: dict[str, Any]) -> None:
                 "bad_duration", f"a count of nanoseconds, got {duration!r:.64}", field=sc.DURATION_NS
             )
     for key, kinds in _TYPES.items():
-        if key in fields and not isinstance(fields[key], kinds):
+        if fields.get(key) is not None and not isinstance(fields[key], kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise InvalidLine("wrong_type", f"{key}: {expected} expected, got {fields[key]!r:.64}", field=key)
 

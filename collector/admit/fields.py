@@ -16,7 +16,7 @@ from collector.admit.values import mended_attributes, mended_text
 from collector.receive.lines import record_from_line
 from tracing import semconv as sc
 from tracing.errors import InvalidLine
-from tracing.line import encode, format_timestamp, parse_timestamp
+from tracing.line import KEYS, LINE_BYTES_MAX, dumps, encode, format_timestamp, parse_timestamp
 from tracing.redact import Redactor
 
 _HEX32: Final = re.compile(r"[0-9a-f]{32}")
@@ -41,14 +41,31 @@ def line_of(
         InvalidLine: the record is refused, with the reason and the field.
     """
     clean = mended_fields(fields, limits, mended)
-    line = encode(clean)
+    line = written(clean, mended)
     if redactor is not None and not redactor.looks_innocent(line.decode()):
-        redacted = encode(redacted_fields(clean, redactor))
+        redacted = written(redacted_fields(clean, redactor), Counter())
         if redacted != line:
             mended["redacted"] += 1
             line = redacted
     record_from_line(line, uid="", resource=_NOTHING)  # what passes here can always be indexed
     return line
+
+
+def written(clean: Mapping[str, Any], mended: Counter[str]) -> bytes:
+    """The line of fields that are within the limits, newline included.
+
+    Many values, each within its limit, may still be too much for one line: then it is shortened.
+    """
+    ordered = {key: clean[key] for key in KEYS if clean.get(key) is not None}
+    ordered[sc.TIMESTAMP] = format_timestamp(clean[sc.TIMESTAMP])
+    try:
+        line: bytes = dumps(ordered) + b"\n"
+    except Exception:  # values without limits of their own, such as a status, hold what JSON has no word for
+        return encode(clean)
+    if len(line) <= LINE_BYTES_MAX:
+        return line
+    mended["line_shortened"] += 1
+    return encode(clean)
 
 
 def mended_fields(fields: Mapping[str, Any], limits: AdmitLimits, mended: Counter[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ MENDS: Final = (
     "links_dropped",
     "key_cut",
     "text_cut",
+    "line_shortened",  # a line longer than `tracing.line.LINE_BYTES_MAX`, though each value was short enough
     "nesting_cut",  # deeper than `depth_max`: the rest stands there as JSON text
     "integer_as_text",  # beyond 64 bits
     "not_a_number",  # NaN and infinities stand there as text: JSON has no word for them

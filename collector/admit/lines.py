@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.admit.fields import mended_fields
+from collector.admit.fields import mended_fields, written
 from collector.admit.limits import TIMESTAMP_NS_MAX, UID_CHARS_MAX, AdmitLimits
 from collector.admit.notes import Close, Loss
 from collector.admit.plain import UID, is_suspicious, odd_lines, written_ns
@@ -24,7 +24,6 @@ from tracing.line import (
     LINE_BYTES_MAX,
     check,
     decode,
-    encode,
 )
 
 MESSAGE_CHARS_MAX: Final = 500  # of what a refusal says
@@ -38,6 +37,14 @@ class RefusedLine(msgspec.Struct, frozen=True):
     reason: str  # a word of `collector.admit.REFUSALS`
     field: str | None
     message: str
+
+    @classmethod
+    def of(cls, error: InvalidLine, offset: int) -> RefusedLine:
+        """What the sender is told of an error."""
+        message = str(error)
+        if error.field is not None and error.field not in message:
+            message = f"{error.field}: {message}"
+        return cls(offset, error.reason, error.field, message[:MESSAGE_CHARS_MAX])
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +91,7 @@ def admit_lines(data: bytes, *, offset: int = 0, named: bool = False, limits: Ad
             try:
                 keep, note = closer.look(line)
             except InvalidLine as error:
-                message = str(error)[:MESSAGE_CHARS_MAX]
-                refused.append(RefusedLine(offset, error.reason, error.field, message))
+                refused.append(RefusedLine.of(error, offset))
                 keep, note = None, None
             if isinstance(note, Loss):
                 losses.append(note)
@@ -141,7 +147,7 @@ class _Closer:
         clean = mended_fields(fields, self._limits, self._mended)
         keep = line
         if self._mended.total() != before:
-            keep = encode(clean)[:-1]
+            keep = written(clean, self._mended)[:-1]
             if self._named:
                 keep = keep[:-1] + b"," + msgspec.json.encode({"uid": uid})[1:]
         record_from_line(keep, uid="", resource={})  # what passes here can always be indexed

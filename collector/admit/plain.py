@@ -55,6 +55,8 @@ class _PlainLine(msgspec.Struct, frozen=True, gc=False):
     status: Status | None = None
     events: list[_PlainPart] | None = None
     links: list[_PlainPart] | None = None
+    loss: Raw = Raw()
+    close: Raw = Raw()
     resource: Raw = Raw()
     uid: str | None = None
 
@@ -151,6 +153,8 @@ def _not_vouched_for(lines: list[_PlainLine], named: bool) -> set[int]:
         if (
             (span_id is not None and not _is_id(span_id))
             or (line.attributes and not _is_plain_object(line.attributes))
+            or line.loss
+            or line.close
             or (line.resource and not _is_plain_object(line.resource))
             or (named and (line.uid is None or not UID.fullmatch(line.uid)))
             or not (_is_plain_log(line) if line.kind is None else _is_plain_span(line))

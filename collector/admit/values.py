@@ -20,7 +20,7 @@ def mended_attributes(
         if len(kept) >= limits.attributes_max:
             mended["attributes_dropped"] += len(attributes) - len(kept)
             break
-        kept[_key(key, limits, mended)] = mended_value(value, limits, mended, limits.depth_max)
+        kept[_key(key, limits, mended)] = _mended_item(key, value, limits, mended, limits.depth_max)
     return kept
 
 
@@ -52,12 +52,18 @@ def mended_value(value: Any, limits: AdmitLimits, mended: Counter[str], depth_ma
             items = list(value.items())[: limits.items_max]
             mended["items_dropped"] += len(value) - len(items)
             return {
-                _key(key, limits, mended): mended_value(item, limits, mended, depth_max - 1)
+                _key(key, limits, mended): _mended_item(key, item, limits, mended, depth_max - 1)
                 for key, item in items
             }
         mended["items_dropped"] += max(0, len(value) - limits.items_max)
         return [mended_value(item, limits, mended, depth_max - 1) for item in value[: limits.items_max]]
     return mended_text(str(plain(value)), limits.text_chars_max, mended)
+
+
+def _mended_item(key: Any, value: Any, limits: AdmitLimits, mended: Counter[str], depth_max: int) -> Any:
+    if isinstance(value, str) and isinstance(key, str) and key.endswith("stacktrace"):
+        return mended_text(value, limits.stacktrace_chars_max, mended)
+    return mended_value(value, limits, mended, depth_max)
 
 
 def mended_text(text: str, chars_max: int, mended: Counter[str]) -> str:

@@ -54,8 +54,7 @@ class ForeignAnswer:
         """Name a record that was not taken."""
         self.refused_count += 1
         if len(self.refused) < REFUSED_LISTED_MAX:
-            message = str(error)[:MESSAGE_CHARS_MAX]
-            self.refused.append(RefusedLine(index, error.reason, error.field, message))
+            self.refused.append(RefusedLine.of(error, index))
 
     def summary(self) -> str:
         """The refusals in one line, for protocols that have room for no more; empty without any."""
