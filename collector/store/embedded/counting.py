@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import tantivy
 
@@ -23,6 +23,8 @@ from collector.store.embedded.translate import (
     terms_query,
 )
 from collector.store.summaries import Tally, caller_of, edges_from
+
+_PROFILES_AT_ONCE: Final = 400
 
 _TallyKey = tuple[str, str | None]
 
@@ -63,8 +65,10 @@ def _durations_by_profile(one: Plan) -> dict[int, Counter[int]]:
         except ValueError:
             if len(numbers) == 1:
                 raise
-            half = len(numbers) // 2  # more groups than tantivy counts at once: in two parts then
-            waiting += [numbers[:half], numbers[half:]]
+            # More groups than tantivy counts at once: a few profiles at a time then, of which each
+            # has some hundred buckets at most.
+            few = min(_PROFILES_AT_ONCE, len(numbers) // 2)
+            waiting += [numbers[at : at + few] for at in range(0, len(numbers), few)]
             continue
         found.update(groups)
     return found

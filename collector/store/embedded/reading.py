@@ -18,6 +18,12 @@ from collector.store.embedded.translate import translate
 from collector.store.paging import Place, place_of
 
 CHUNK_RECORDS_MAX: Final = 8192  # tantivy reserves room for as many as are asked for
+# Of how large a partition only some minutes are asked for; how many more records than wanted the first
+# of them may hold; how the number grows; above which it is no help any more.
+_NARROWED_RECORDS_MIN: Final = 20_000
+_MINUTES_RESERVE: Final = 4
+_MINUTES_GROWTH: Final = 16
+_MINUTES_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +75,55 @@ class Plan:
             first: length of the first list; the following grow.
         """
         length = min(max(first, 2), CHUNK_RECORDS_MAX)
+        minutes = self._minutes_for(length) if newest_first else None
         while True:
-            query = self.query if edge is None else self._from(edge, newest_first)
+            query, beyond = self._narrowed(edge, newest_first, minutes)
             hits = self.snapshot.top_by(sc.ORDER, length, query, newest_first=newest_first)
-            if len(hits) < length:
-                yield hits
-                return
-            last = hits[-1][0]
-            if hits[0][0] == last:
-                hits = self._at(last)
-                edge = last - 1 if newest_first else last + 1
+            if len(hits) == length:
+                last = hits[-1][0]
+                if hits[0][0] == last:
+                    hits = self._at(last)
+                    edge = last - 1 if newest_first else last + 1
+                else:
+                    hits = [hit for hit in hits if hit[0] != last]
+                    edge = last
+                length = min(2 * length, CHUNK_RECORDS_MAX)
+            elif beyond is not None and minutes is not None:
+                edge, minutes = beyond, minutes * _MINUTES_GROWTH
             else:
-                hits = [hit for hit in hits if hit[0] != last]
-                edge = last
-            yield hits
-            if not sc.I64_MIN <= edge <= sc.I64_MAX:
+                edge = None
+            if hits:
+                yield hits
+            if edge is None or not sc.I64_MIN <= edge <= sc.I64_MAX:
                 return
-            length = min(2 * length, CHUNK_RECORDS_MAX)
+
+    def _minutes_for(self, wanted: int) -> int | None:
+        """In how many of the newest minutes so many records may be; `None`: look at all of them.
+
+        To sort by time tantivy visits every record that a query finds. Of a large partition only some
+        minutes are asked for first, by the index, and more of them when that was not enough.
+        """
+        documents, bounds = self.snapshot.documents, self.snapshot.bounds
+        if bounds is None or documents < _NARROWED_RECORDS_MIN:
+            return None
+        span = sc.minute_of(bounds[1]) - sc.minute_of(bounds[0]) + 1
+        return 1 + span * wanted * _MINUTES_RESERVE // documents
+
+    def _narrowed(
+        self, edge: int | None, newest_first: bool, minutes: int | None
+    ) -> tuple[tantivy.Query, int | None]:
+        """The query from an edge on, perhaps of some minutes only; then also where these end."""
+        query = self.query if edge is None else self._from(edge, newest_first)
+        bounds = self.snapshot.bounds
+        if minutes is None or minutes > _MINUTES_MAX or bounds is None:
+            return query, None
+        newest = sc.minute_of(bounds[1] if edge is None else min(edge, bounds[1]))
+        oldest = newest - minutes + 1
+        if oldest <= sc.minute_of(bounds[0]):
+            return query, None
+        wanted = list(range(oldest, newest + 1))
+        some = tantivy.Query.term_set_query(sc.SCHEMA, sc.MINUTE, wanted)
+        return both(query, some), oldest * sc.MINUTE_NS - 1
 
     def _from(self, edge: int, newest_first: bool) -> tantivy.Query:
         low, high = (sc.I64_MIN, edge) if newest_first else (edge, sc.I64_MAX)

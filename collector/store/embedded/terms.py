@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
 from typing import Any, Final
@@ -30,6 +31,7 @@ UID: Final = "u"
 ATTRIBUTE: Final = "a"
 
 TEXT_CHARS_MAX: Final = 250
+_REMEMBERED_CHARS_MAX: Final = 80
 LONG: Final = "L"  # type letter of a text that is indexed by its hash
 _NUL: Final = "\0"
 HASHED: Final = "\2"  # in front of the hash of an id or a key that cannot stand for itself
@@ -54,12 +56,9 @@ def id_term(whose: str, text: str) -> str:
     return whose + text
 
 
+@lru_cache(maxsize=4096)
 def key_prefix(key: str) -> str:
-    """What every term of an attribute starts with.
-
-    Raises:
-        TypeError: the key is no text.
-    """
+    """What every term of an attribute starts with."""
     if len(key) > TEXT_CHARS_MAX or _NUL in key or key.startswith(HASHED):
         key = HASHED + _hash(key)
     return f"{ATTRIBUTE}{key}{_NUL}"
@@ -82,15 +81,25 @@ def attribute_terms(attributes: Mapping[str, Any]) -> list[str]:
     """
     terms: list[str] = []
     for key, value in attributes.items():
-        prefix = key_prefix(key)
+        if type(key) is not str:
+            raise TypeError(f"{key!r}: {type(key).__name__}")
         kind = type(value)
-        if kind is str or kind is int or kind is bool or (kind is float and math.isfinite(value)):
-            terms.append(prefix + value_term(value))
+        if kind is int or kind is bool or (kind is str and len(value) <= _REMEMBERED_CHARS_MAX):
+            terms.append(_term(key, value))
+        elif kind is str or (kind is float and math.isfinite(value)):
+            terms.append(key_prefix(key) + value_term(value))
         elif kind is list:
+            prefix = key_prefix(key)
             terms.extend({prefix + value_term(item) for item in _flat(value)})
         elif value is not None and kind is not dict and kind is not float:
             raise TypeError(f"{key}: {kind.__name__}")
     return terms
+
+
+# Methods, routes, codes and names come again and again. Typed, for 1 == True.
+@lru_cache(maxsize=16_384, typed=True)
+def _term(key: str, value: str | int | bool) -> str:
+    return key_prefix(key) + value_term(value)
 
 
 def _flat(values: list[Any]) -> Iterator[str | int | float | bool]:
