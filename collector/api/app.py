@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,7 +30,7 @@ from collector.api.ingest import Receiver, Refuse
 from collector.api.metrics import RequestCounts
 from collector.api.openapi import document
 from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, STREAMS, Question, Stream
-from collector.api.parameters import Parameter, read_query
+from collector.api.parameters import Parameter, read_path, read_query
 from collector.api.problems import Problem, Stopping, problem_of
 from collector.api.tail import Tail
 from collector.api.workers import Workers
@@ -47,6 +48,21 @@ _STREAMS: Final = {
     "exportLogs": streams.export_logs,
     "exportTrace": streams.export_trace,
 }
+
+
+class _AnyText(Convertor[str]):
+    """A path parameter of any text; Starlette's own `path` stops at a line break."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyText())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,8 +91,8 @@ def application(backend: Backend) -> Starlette:
     def add(path: str, name: str, right: Right, handler: Handler, refuse: Refuse | None = None) -> None:
         method = "POST" if right == "ingest" else "GET"
         guarded = _guarded(backend, name, right, handler, refuse)
-        # a service's name may hold slashes
-        routes.append(Route(path.replace("{service}", "{service:path}"), guarded, methods=[method]))
+        # a service may have any name, with slashes and line breaks
+        routes.append(Route(path.replace("{service}", "{service:any}"), guarded, methods=[method]))
 
     for question in QUESTIONS:
         add(question.path, question.name, question.right, _asking(backend, question))
@@ -180,7 +196,7 @@ def _showing(backend: Backend, page: Callable[[], Response], *, blocks: bool) ->
 
 def _values(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]:
     given = parse_qsl(request.url.query, keep_blank_values=True)
-    return {**request.path_params, **read_query(parameters, given)}
+    return {**read_path(parameters, request.path_params), **read_query(parameters, given)}
 
 
 def _problem_of_routing(request: Request, error: HTTPException) -> Problem:

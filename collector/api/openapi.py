@@ -24,8 +24,16 @@ from collector.api.parameters import Parameter
 from collector.api.shapes import JsonObject
 
 REF: Final = "#/components/schemas/{name}"
-# Any call may meet these: a wrong token, another host's name, a body that is not wanted, our own trouble.
-_ALWAYS: Final = ("unauthorized", "forbidden", "misdirected", "overloaded", "internal")
+# Any call may meet these: no HTTP, a wrong token, another host's name, no room, a fault of our own.
+_ALWAYS: Final = (
+    "bad-request",
+    "unauthorized",
+    "forbidden",
+    "misdirected",
+    "head-too-long",
+    "overloaded",
+    "internal",
+)
 
 
 def document(version: str) -> JsonObject:
@@ -126,11 +134,15 @@ def _stream(stream: Stream) -> JsonObject:
         "responses": {
             "200": {
                 "description": "the answer, in pieces; a connection that breaks off: it is not whole",
-                "content": {kind: {"schema": {"type": "string"}} for kind in stream.content_types},
+                "content": {kind: {"schema": _stream_schema(kind)} for kind in stream.content_types},
             },
             **_problem_responses((*_ALWAYS, "invalid-parameter", *stream.problems)),
         },
     }
+
+
+def _stream_schema(content_type: str) -> JsonObject:
+    return {"type": "object" if content_type == "application/json" else "string"}
 
 
 def _delivery(delivery: Delivery) -> JsonObject:
@@ -160,7 +172,6 @@ def _delivery(delivery: Delivery) -> JsonObject:
             **_problem_responses(
                 (
                     *_ALWAYS,
-                    "bad-request",
                     "too-large",
                     "unsupported-media-type",
                 ),

@@ -14,6 +14,8 @@ Kind = Literal["text", "integer", "boolean", "time", "duration", "trace_id"]
 # The longest text one parameter may have: a query that a person typed is far below.
 TEXT_CHARS_MAX: Final = 4_096
 
+# 32 hexadecimal digits, perhaps with a UUID's dashes.
+_TRACE_ID: Final = "^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -68,7 +70,7 @@ class Parameter:
         if schema["type"] == "string":
             schema["maxLength"] = TEXT_CHARS_MAX
         if self.kind == "trace_id":
-            schema |= {"pattern": "^[0-9a-f]{32}$", "maxLength": 32}
+            schema |= {"pattern": _TRACE_ID, "maxLength": 36}
         if self.choices:
             schema["enum"] = list(self.choices)
         for key in ("minimum", "maximum", "default"):
@@ -86,6 +88,25 @@ class Parameter:
         if not low <= value <= high:
             raise ValueError(f"{value} is not in {low}..{high}")
         return value
+
+
+def read_path(declared: Sequence[Parameter], given: Mapping[str, str]) -> dict[str, Any]:
+    """Read the parameters in the path of a request.
+
+    Raises:
+        InvalidParameter: with every trouble at once.
+    """
+    values: dict[str, Any] = {}
+    errors: list[dict[str, str]] = []
+    for parameter in declared:
+        if parameter.place == "path":
+            try:
+                values[parameter.name] = parameter.read(given[parameter.name])
+            except ValueError as error:
+                errors.append({"parameter": parameter.name, "message": str(error)})
+    if errors:
+        raise InvalidParameter(errors)
+    return values
 
 
 def read_query(declared: Sequence[Parameter], given: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "misdirected": (421, "The request names another host"),
     "invalid-parameter": (422, "A parameter cannot be understood"),
     "invalid-query": (422, "The query cannot be understood"),
+    "head-too-long": (431, "The request's head is too long"),
     "internal": (500, "A fault of the collector"),
     "damaged": (500, "Stored data is damaged"),
     "overloaded": (503, "No room at the moment"),

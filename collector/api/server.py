@@ -11,6 +11,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from collector.api.protocol import BoundedHttpProtocol
 from collector.errors import ConfigurationError
 
 # A connection that is kept open and idle; longer than the pause between two batches of a shipper.
@@ -35,7 +36,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

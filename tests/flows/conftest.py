@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,17 +88,40 @@ class CollectorProcess:
             self._process.wait()
 
 
-@pytest.fixture
-def collector_process(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> Iterator[Callable[..., CollectorProcess]]:
-    """Call it, with settings as keywords, for a collector that has not been started yet."""
+@contextlib.contextmanager
+def collectors(directory: Path) -> Iterator[Callable[..., CollectorProcess]]:
+    """A maker of collectors under a directory, which ends them all."""
     made: list[CollectorProcess] = []
 
     def make(name: str = "data", **settings: str) -> CollectorProcess:
-        made.append(CollectorProcess(tmp_path / name, free_port(), settings))
+        made.append(CollectorProcess(directory / name, _free_port(), settings))
         return made[-1]
 
-    yield make
-    for process in made:
-        process.end()
+    try:
+        yield make
+    finally:
+        for process in made:
+            process.end()
+
+
+@pytest.fixture
+def collector_process(tmp_path: Path) -> Iterator[Callable[..., CollectorProcess]]:
+    """Call it, with settings as keywords, for a collector that has not been started yet."""
+    with collectors(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorProcess]:
+    """One running collector for all tests of a module."""
+    with collectors(tmp_path_factory.mktemp("collector")) as make:
+        process = make()
+        process.start()
+        yield process
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
