@@ -28,6 +28,7 @@ class OperationProfile(msgspec.Struct, kw_only=True):
     """What one operation does."""
 
     visits: int = 0
+    traces: int = 0  # that these visits belong to
     errors: int = 0  # visits whose span has the status error
     self_time: Spread = msgspec.field(default_factory=Spread)
     follows: dict[str, dict[str, int]] = {}  # step -> the step after it -> how often
@@ -48,6 +49,7 @@ class EdgeProfile(msgspec.Struct, kw_only=True):
     """How long calls between two services are under way: the caller's time without the callee's."""
 
     calls: int = 0
+    traces: int = 0
     gap: Spread = msgspec.field(default_factory=Spread)
 
 
@@ -88,10 +90,16 @@ class Profile(msgspec.Struct, kw_only=True):
             self.first_ns = min(self.first_ns or start_ns, start_ns)
             self.last_ns = max(self.last_ns, start_ns)
         logged: dict[LogKey, set[str]] = {}
+        came_by: set[tuple[Operation, str]] = set()
+        crossed: set[tuple[Edge, str]] = set()
         for visit in visits:
             if visit.node.inferred:
                 continue  # a placeholder says nothing about what is normal
-            self._count_visit(visit)
+            came_by.add((visit.operation, visit.trace.trace_id))
+            edge = visit.edge
+            if edge is not None:
+                crossed.add((edge, visit.trace.trace_id))
+            self._count_visit(visit, edge)
             for raised in {raised.key for raised in raised_in(visit)}:
                 self.exceptions[raised] = self.exceptions.get(raised, 0) + 1
             for step in visit.steps:
@@ -102,6 +110,12 @@ class Profile(msgspec.Struct, kw_only=True):
                     logged.setdefault(key, set()).add(visit.trace.trace_id)
         for key, trace_ids in logged.items():
             self.errors_logged[key].traces += len(trace_ids)
+        for operation, _ in came_by:
+            if operation in self.operations:
+                self.operations[operation].traces += 1
+        for edge, _ in crossed:
+            if edge in self.edges:
+                self.edges[edge].traces += 1
 
     def merge(self, other: Profile) -> None:
         """Count what the other counted too."""
@@ -114,6 +128,7 @@ class Profile(msgspec.Struct, kw_only=True):
         for edge, profile in other.edges.items():
             mine = self.edges.setdefault(edge, EdgeProfile())
             mine.calls += profile.calls
+            mine.traces += profile.traces
             mine.gap.merge(profile.gap)
         for key, logged in other.errors_logged.items():
             ours = self.errors_logged.setdefault(key, LogProfile())
@@ -126,7 +141,7 @@ class Profile(msgspec.Struct, kw_only=True):
             known.traces += came.traces
             known.duration.merge(came.duration)
 
-    def _count_visit(self, visit: Visit) -> None:
+    def _count_visit(self, visit: Visit, edge: Edge | None) -> None:
         node = visit.node
         profile = self.operations.get(visit.operation)
         if profile is None:
@@ -135,11 +150,9 @@ class Profile(msgspec.Struct, kw_only=True):
             profile = self.operations[visit.operation] = OperationProfile()
         profile.visits += 1
         profile.errors += node.record.is_error
-        answer = answer_of(node)
-        if answer is None:
+        if edge is None:
             profile.self_time.add(node.self_time_ns, node.start_ns)
-        else:
-            edge = Edge(node.service, answer.service, visit.steps[0].token)
+        elif edge in self.edges or len(self.edges) < OPERATIONS_MAX:
             between = self.edges.setdefault(edge, EdgeProfile())
             between.calls += 1
             between.gap.add(gap_ns(visit), node.start_ns)
@@ -240,6 +253,7 @@ def _logs(trace: Trace) -> Iterable[Record]:
 
 def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
     mine.visits += other.visits
+    mine.traces += other.traces
     mine.errors += other.errors
     mine.self_time.merge(other.self_time)
     for counts, more in zip(mine._counts, other._counts, strict=True):
@@ -270,7 +284,9 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
         entries=profile.entries,
     )
     for operation, old in profile.operations.items():
-        new = OperationProfile(visits=old.visits, errors=old.errors, self_time=old.self_time)
+        new = OperationProfile(
+            visits=old.visits, traces=old.traces, errors=old.errors, self_time=old.self_time
+        )
         for counts, more in zip(new._counts, old._counts, strict=True):
             for name, count in more.items():
                 _add(counts, token(name), count)

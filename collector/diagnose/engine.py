@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from msgspec import structs
 
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.findings import Finding
 from collector.diagnose.localisation import localise
 from collector.diagnose.signals import death, errors, exceptions, gaps, self_time, steps
-from collector.diagnose.significance import corrected
 from collector.diagnose.verdict import causes_of
 from collector.diagnose.window import Window
 from collector.model import Trace, Verdict
 
-Signal = Callable[[Window], list[Finding]]
 
-SIGNALS: Final[dict[str, Signal]] = {
-    module.SIGNAL: module.find for module in (exceptions, errors, death, steps, self_time, gaps)
+class Signal(NamedTuple):
+    """A signal: how it looks, and what it says when it sees nothing."""
+
+    find: Callable[[Window], list[Finding]]
+    nothing_seen: str
+    needs_baseline: bool = True
+
+
+SIGNALS: Final[Mapping[str, Signal]] = {
+    exceptions.SIGNAL: Signal(exceptions.find, "no exception that healthy traces do not record", False),
+    errors.SIGNAL: Signal(errors.find, "no error that healthy traces do not log as often", False),
+    death.SIGNAL: Signal(death.find, "no span was left open", False),
+    steps.SIGNAL: Signal(steps.find, "every operation takes its usual steps"),
+    self_time.SIGNAL: Signal(self_time.find, "no service spends more time in itself than usual"),
+    gaps.SIGNAL: Signal(gaps.find, "calls and messages are under way as long as usual"),
 }
 
-# One trace is asked about because somebody thinks it went wrong: a third of a per cent of doubt would be
-# too strict there, where forty healthy traces cannot prove more than one in forty.
-TRACE_DECADES_MIN: Final = 1.0
-# A window is asked about by nobody in particular: what is named must be rarer than once in a thousand.
-WINDOW_DECADES_MIN: Final = 3.0
+
+class Strictness(NamedTuple):
+    """How much it takes to name a cause, in decades of surprise."""
+
+    decades_min: float  # the first cause has at least this
+    decades_doubt: float  # speaks for "nothing is wrong"; also the least that a further cause has
+
+
+# One trace is asked about because somebody thinks it went wrong; and forty healthy traces cannot prove
+# more than one in forty, which is 1.6 decades.
+ONE_TRACE: Final = Strictness(decades_min=1.0, decades_doubt=0.5)
+# A window is looked at whether or not something is wrong: what is named must be rarer than once in a
+# thousand healthy windows.
+WINDOW: Final = Strictness(decades_min=3.0, decades_doubt=1.5)
 HEALTHY_TRACES_MIN: Final = 5  # fewer say nothing about what is normal
 
 
-def diagnose_trace(trace: Trace, baseline: Baseline) -> Verdict:
+def diagnose_trace(trace: Trace, baseline: Baseline, *, signals: Mapping[str, Signal] = SIGNALS) -> Verdict:
     """Name the cause of what went wrong in one trace.
 
     Args:
         baseline: learned from healthy traces of the same entry point.
+        signals: which to use, by name.
     """
-    return _diagnose([trace], baseline, decades_min=TRACE_DECADES_MIN, signals=SIGNALS)
+    verdict = _diagnose([trace], baseline, ONE_TRACE, signals)
+    return structs.replace(verdict, trace_id=trace.trace_id, notes=[*verdict.notes, *_doubts(trace)])
 
 
 def diagnose_window(
@@ -43,27 +67,67 @@ def diagnose_window(
     *,
     start_ns: int | None = None,
     end_ns: int | None = None,
-    signals: dict[str, Signal] = SIGNALS,
-    decades_min: float = WINDOW_DECADES_MIN,
+    signals: Mapping[str, Signal] = SIGNALS,
 ) -> Verdict:
     """Name the cause of what is wrong in a stretch of time.
 
     Args:
         traces: those that began in it.
         start_ns, end_ns: the stretch, for the verdict.
+        signals: which to use, by name.
     """
-    return _diagnose(traces, baseline, decades_min=decades_min, signals=signals)
+    verdict = _diagnose(traces, baseline, WINDOW, signals)
+    return structs.replace(verdict, start_ns=start_ns, end_ns=end_ns)
 
 
 def _diagnose(
-    traces: Sequence[Trace], baseline: Baseline, *, decades_min: float, signals: dict[str, Signal]
+    traces: Sequence[Trace], baseline: Baseline, strictness: Strictness, signals: Mapping[str, Signal]
 ) -> Verdict:
+    known = baseline.profile.traces
     window = Window(traces, baseline)
-    findings = [finding for find in signals.values() for finding in find(window)]
-    suspects = localise(findings, window)
+    notes = []
+    if known < HEALTHY_TRACES_MIN:
+        signals = {name: signal for name, signal in signals.items() if not signal.needs_baseline}
+        notes.append(f"only {known} healthy traces to compare with: times and steps were not looked at")
+    findings = [finding for signal in signals.values() for finding in signal.find(window)]
+    causes = causes_of(localise(findings, window), **strictness._asdict())
+    insufficient = None
+    if not causes and known < HEALTHY_TRACES_MIN:
+        insufficient = (
+            f"{known} healthy traces to compare with, at least {HEALTHY_TRACES_MIN} are needed to know "
+            "what is normal; no exception, error or death of a process shows by itself"
+        )
+    noticed = {name for cause in causes for name in cause.signals}
     return Verdict(
-        causes=causes_of(suspects, decades_min=decades_min), traces_compared=baseline.profile.traces
+        causes=causes,
+        insufficient=insufficient,
+        normal=[] if insufficient else _normal(signals, noticed),
+        traces_compared=known,
+        notes=notes if causes else [],
     )
 
 
-__all__ = ["SIGNALS", "corrected", "diagnose_trace", "diagnose_window"]
+def _normal(signals: Mapping[str, Signal], noticed: Collection[str]) -> list[str]:
+    return [signal.nothing_seen for name, signal in signals.items() if name not in noticed]
+
+
+def _doubts(trace: Trace) -> list[str]:
+    """What makes a verdict about this trace weaker."""
+    doubts = []
+    if trace.completeness == "open":
+        doubts.append("the trace is still open: what seems to be missing may yet arrive")
+    lost = [gap.message for gap in trace.gaps if gap.kind in ("lost", "missing_parent")]
+    if lost:
+        doubts.append(f"records are missing: {lost[0]}" + (f" and {len(lost) - 1} more" if lost[1:] else ""))
+    if trace.truncated:
+        doubts.append("the trace was cut at the limit on records: its end was not looked at")
+    return doubts
+
+
+__all__ = [
+    "HEALTHY_TRACES_MIN",
+    "SIGNALS",
+    "Signal",
+    "diagnose_trace",
+    "diagnose_window",
+]

@@ -41,26 +41,31 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def shift_of(seen: Spread, healthy: Spread) -> Shift | None:
-    """Compare what a window saw with what is healthy; None: one of them is empty, or has one run only."""
-    count, healthy_count = seen.count, healthy.count
-    if not count or healthy_count < 2:
+def shift_of(seen: Spread, traces: int, healthy: Spread, healthy_traces: int) -> Shift | None:
+    """Compare what a window saw with what is healthy; None: there is too little of one of them.
+
+    Args:
+        traces, healthy_traces: that the observations belong to. Those of one trace are not independent,
+            so it is the traces that are counted as chances.
+    """
+    if not seen.count or not traces or healthy_traces < 2:
         return None
     deviation = max(DEVIATION_FLOOR, healthy.deviation)
     return Shift(
         octaves=seen.mean - healthy.mean,
-        count=count,
-        sampling=deviation * math.sqrt(1 / count + 1 / healthy_count),
+        count=seen.count,
+        sampling=deviation * math.sqrt(1 / traces + 1 / healthy_traces),
         between=max(DRIFT_FLOOR, between_blocks(healthy, deviation)),
         healthy_mean=healthy.mean,
-        freedom=healthy_count - 1,
+        freedom=healthy_traces - 1,
     )
 
 
 def pooled(shifts: Iterable[Shift]) -> Shift:
     """The mean shift of several operations of one service, each observation weighing the same.
 
-    What differs between stretches of time does so for all of them at once, and is not averaged out.
+    Neither what differs between stretches of time nor what differs between traces is averaged out: it
+    does so for all of them at once.
     """
     shifts = list(shifts)
     count = sum(shift.count for shift in shifts)
@@ -68,7 +73,7 @@ def pooled(shifts: Iterable[Shift]) -> Shift:
     return Shift(
         octaves=sum(weight * shift.octaves for weight, shift in weights),
         count=count,
-        sampling=math.hypot(*(weight * shift.sampling for weight, shift in weights)),
+        sampling=sum(weight * shift.sampling for weight, shift in weights),
         between=sum(weight * shift.between for weight, shift in weights),
         healthy_mean=max(shift.healthy_mean for shift in shifts),
         freedom=sum(weight * shift.freedom for weight, shift in weights),

@@ -73,11 +73,6 @@ def corrected(decades: float, looked_at: int) -> float:
     return max(0.0, decades - math.log10(max(1, looked_at)))
 
 
-def confidence(decades: float, *, half_at: float = 2.0) -> float:
-    """Map surprise to 0..1: `half_at` decades give one half, and nothing gives certainty."""
-    return 0.99 * (1 - 2 ** (-max(0.0, decades) / half_at))
-
-
 def _worth(visits: int, hits: int) -> tuple[float, float]:
     """How many independent visits these are worth, and how many hits among them."""
     if visits <= 0:

@@ -7,7 +7,6 @@ from typing import Final
 
 from collector.diagnose.findings import Finding
 from collector.diagnose.localisation import Suspect
-from collector.diagnose.significance import confidence
 from collector.model import Cause, Evidence
 
 # Kinds of fault: a closed list, so that each can be a label.
@@ -26,29 +25,36 @@ FAULTS: Final = (
 
 CAUSES_MAX: Final = 10
 EVIDENCE_MAX: Final = 10  # of one cause: what a person reads
+# Surprise that is not believed to the letter: signals are neither perfect nor independent.
+DECADES_BELIEVED: Final = 0.5
 
 
-def causes_of(suspects: Sequence[Suspect], *, decades_min: float) -> list[Cause]:
-    """Rank the suspects that are surprising enough.
+def causes_of(suspects: Sequence[Suspect], *, decades_min: float, decades_doubt: float) -> list[Cause]:
+    """Rank the suspects, if the first of them is surprising enough to speak of a fault at all.
 
     Args:
-        decades_min: a suspect below this is not named.
+        decades_min: below this nothing is named.
+        decades_doubt: how much speaks for "nothing is wrong": a cause of as many decades is as likely.
     """
-    named = [suspect for suspect in suspects if suspect.decades >= decades_min][:CAUSES_MAX]
-    return [_cause(rank, suspect, named) for rank, suspect in enumerate(named, start=1)]
+    if not suspects or suspects[0].decades < decades_min:
+        return []
+    weights = [10 ** (DECADES_BELIEVED * suspect.decades) for suspect in suspects]
+    whole = sum(weights) + 10 ** (DECADES_BELIEVED * decades_doubt)
+    named = [suspect for suspect in suspects if suspect.decades >= min(decades_doubt, decades_min)]
+    return [
+        _cause(rank, suspect, round(weight / whole, 3))
+        for rank, (suspect, weight) in enumerate(zip(named, weights, strict=False), start=1)
+    ][:CAUSES_MAX]
 
 
-def _cause(rank: int, suspect: Suspect, named: Sequence[Suspect]) -> Cause:
+def _cause(rank: int, suspect: Suspect, confidence: float) -> Cause:
     first = suspect.findings[0]
-    others = max((other.decades for other in named if other is not suspect), default=0.0)
-    # Sure of itself is a cause that is surprising and has no rival of its size.
-    share = suspect.decades / (suspect.decades + others) if others else 1.0
     return Cause(
         rank=rank,
         service=suspect.service,
         fault=first.fault,
         summary=first.summary,
-        confidence=round(confidence(suspect.decades) * min(1.0, 0.25 + share), 3),
+        confidence=confidence,
         evidence=_evidence(suspect.findings),
         signals=list(dict.fromkeys(finding.signal for finding in suspect.findings)),
         instance=first.instance,

@@ -100,6 +100,14 @@ class Visit:
             if self.node.finished:
                 yield name, END, before, None
 
+    @property
+    def edge(self) -> Edge | None:
+        """Of a client's or producer's span that was answered: between whom it goes."""
+        answer = answer_of(self.node)
+        if answer is None:
+            return None
+        return Edge(self.node.service, answer.service, operation_name(answer.name))
+
     def ancestors(self) -> Iterator[Visit]:
         """The visits that led to this one, nearest first."""
         above = self.parent

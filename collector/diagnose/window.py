@@ -37,6 +37,12 @@ class Window:
         return len(self.traces) == 1
 
     @property
+    def usual_duration_ns(self) -> int:
+        """How long half of the healthy traces take that came in where the first of these did."""
+        entry = self.known.entries.get(self.visits[0].operation) if self.visits else None
+        return entry.duration.quantile_ns(0.5) if entry else 0
+
+    @property
     def services(self) -> list[str]:
         """Every service that took part, by name."""
         return sorted({visit.node.service for visit in self.visits})

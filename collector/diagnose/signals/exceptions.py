@@ -17,6 +17,9 @@ from collector.diagnose.window import Window
 from collector.model import Evidence
 
 SIGNAL: Final = "exceptions"
+# An exception that healthy runs do not have is ten times as likely to be the cause as another deviation
+# that is as rare: it names itself and its place.
+DIRECT_DECADES: Final = 1.0
 
 
 def find(window: Window) -> list[Finding]:
@@ -47,7 +50,7 @@ def _finding(window: Window, records: list[Raised]) -> Finding:
         fault="exception",
         family="failure",
         service=operation.service,
-        decades=decades,
+        decades=decades + DIRECT_DECADES if decades else 0.0,
         summary=f"{operation.service} raised {raised}{where}",
         evidence=_evidence(records),
         visits=visits,

@@ -25,6 +25,8 @@ TAKES_PART: Final = 0.4
 # So many of a caller's ways out must have become longer before the caller is behind it.
 WAYS_OUT_MIN: Final = 0.6
 CALLEES_MIN: Final = 2
+# A request is not slow because of what takes less than this share of its usual time.
+SHARE_OF_TRACE_MIN: Final = 0.2
 
 Role = Literal["callee", "caller"]
 
@@ -34,7 +36,8 @@ def find(window: Window) -> list[Finding]:
     shifts = {
         edge: shift
         for edge, seen in window.seen.edges.items()
-        if (known := window.known.edges.get(edge)) and (shift := shift_of(seen.gap, known.gap))
+        if (known := window.known.edges.get(edge))
+        and (shift := shift_of(seen.gap, seen.traces, known.gap, known.traces))
     }
     if not shifts:
         return []
@@ -54,7 +57,8 @@ def find(window: Window) -> list[Finding]:
             # What a caller explains is not also its callees'.
             edges = {e: s for e, s in edges.items() if e.caller not in callers}
         if any(edge in moved for edge in edges):
-            found.append(_finding(window, service, role, edges, moved, drift, waits))
+            finding = _finding(window, service, role, edges, moved, drift, waits)
+            found += [finding] if finding is not None else []
     return found
 
 
@@ -82,9 +86,9 @@ def _callers_behind(shifts: Mapping[Edge, Shift], moved: Mapping[Edge, Shift]) -
 def _waits(window: Window) -> dict[Edge, list[Visit]]:
     waits: dict[Edge, list[Visit]] = defaultdict(list)
     for visit in window.visits:
-        answer = answer_of(visit.node)
-        if answer is not None and visit.steps:
-            waits[Edge(visit.node.service, answer.service, visit.steps[0].token)].append(visit)
+        edge = visit.edge
+        if edge is not None:
+            waits[edge].append(visit)
     return waits
 
 
@@ -96,12 +100,14 @@ def _finding(
     moved: Mapping[Edge, Shift],
     drift: float,
     waits: Mapping[Edge, list[Visit]],
-) -> Finding:
+) -> Finding | None:
     own = {edge: shift for edge, shift in edges.items() if edge in moved}
     whole = pooled(own.values())
     worst = max(sorted(own), key=lambda edge: own[edge].decades(drift))
     decades = max(whole.decades(drift), own[worst].decades(drift))
     decades *= len(own) / len(edges)  # ways that are as usual speak against it
+    if window.is_one_trace and own[worst].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
+        return None
     known, seen = window.known.edges[worst].gap, window.seen.edges[worst].gap
     visits = sorted(waits[worst], key=lambda visit: -gap_ns(visit))
     late = [visit for visit in visits if gap_ns(visit) > known.quantile_ns(0.95)] or visits[:1]

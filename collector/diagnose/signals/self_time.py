@@ -20,6 +20,9 @@ from collector.model import Evidence
 SIGNAL: Final = "self_time"
 OCTAVES_MIN: Final = 0.7  # a service that is less than 1.6 times slower does not break anything
 
+# A request is not slow because of what takes less than this share of its usual time.
+SHARE_OF_TRACE_MIN: Final = 0.2
+
 
 def find(window: Window) -> list[Finding]:
     """One finding for each service that spends more time in itself than healthy runs do."""
@@ -27,7 +30,7 @@ def find(window: Window) -> list[Finding]:
     for operation, seen in window.seen.operations.items():
         known = window.known.operations.get(operation)
         if known is not None:
-            shift = shift_of(seen.self_time, known.self_time)
+            shift = shift_of(seen.self_time, seen.traces, known.self_time, known.traces)
             if shift is not None:
                 shifts[operation] = shift
     drift = common_drift(shifts.values())
@@ -52,8 +55,10 @@ def _finding(
         decades = max(decades, corrected(own[worst].decades(drift), looked_at))
     if decades <= 0:
         return None
-    # The operation that costs the most, of those that are clearly slower.
+    # The operation that costs the most.
     place = max(sorted(own), key=lambda operation: own[operation].excess_ns(drift))
+    if window.is_one_trace and own[place].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
+        return None
     known, seen = window.known.operations[place].self_time, window.seen.operations[place].self_time
     visits = sorted(
         (visit for visit in window.by_operation[place] if answer_of(visit.node) is None),
