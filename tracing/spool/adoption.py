@@ -6,7 +6,6 @@ locked too; an incarnation never comes back, because its id is drawn once.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -20,84 +19,24 @@ from tracing.spool.format import (
     SENT_FILE,
     SHIPPER_FILE,
     close_line,
-    has_close_line,
     is_spool_id,
     loss_line,
     sent_text,
-    service_of,
 )
 from tracing.spool.locks import ProcessLock, try_lock
 from tracing.spool.losses import Loss
 from tracing.spool.reader import (
     Batch,
     Hole,
-    Segment,
     SpoolReader,
     open_segment,
     segment_paths,
     sent_offset,
 )
+from tracing.spool.tail import Tail
 
 # A process that makes a directory needs milliseconds; what is unfinished after an hour died on the way.
 UNFINISHED_AGE_S_MAX: Final = 3600.0
-
-
-class Tail:
-    """The last segment of a dead spool, open so that lines can be added to its end.
-
-    Attributes:
-        service: whose it is.
-        lines: number of lines in the spool.
-        end_offset: logical offset after the last whole line.
-        is_closed: whether there is a close line among the last segment's lines.
-        modified_ns: time of the last write, epoch nanoseconds: when the owner was last seen alive.
-    """
-
-    def __init__(self, segment: Segment) -> None:
-        self._fd = os.open(segment.path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-        status = os.fstat(self._fd)
-        data = os.pread(self._fd, status.st_size, 0).rstrip(b"\0")
-        self._end_place = data.rfind(b"\n") + 1
-        self._cut_torn = self._end_place < status.st_size
-        data = data[segment.header_bytes : self._end_place]
-        self.service = service_of(segment.header, segment.path.parent)
-        self.lines = segment.header.first_line + data.count(b"\n")
-        self.end_offset = segment.header.first_offset + len(data)
-        self.is_closed = has_close_line(data)
-        self.modified_ns = status.st_mtime_ns
-
-    @classmethod
-    def open(cls, path: Path) -> Tail | None:
-        """Open the end of a spool; `None` when it has no segment that can be understood."""
-        paths = segment_paths(path)
-        segment = open_segment(paths[-1]) if paths else None
-        if segment is None:
-            return None
-        segment.close()
-        return cls(segment)
-
-    def append(self, line: bytes) -> None:
-        """Put a line after the last whole one; a torn one is cut off, since its call never returned.
-
-        Raises:
-            OSError: it could not be written; the spool is as it was.
-        """
-        if self._cut_torn:
-            os.ftruncate(self._fd, self._end_place)
-            self._cut_torn = False
-        try:
-            if os.pwrite(self._fd, line, self._end_place) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            os.ftruncate(self._fd, self._end_place)
-            raise
-        self._end_place += len(line)
-        self.end_offset += len(line)
-        self.lines += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
 
 
 class Claim:

@@ -38,6 +38,9 @@ LOSS_REASONS: Final = (
     "write_failed",  # an error nobody foresaw
 )
 
+RESOURCE_BYTES_MAX: Final = 32_768  # half of what a collector reads as a header line
+RESOURCE_CUT: Final = "resource.cut"
+
 _SPOOL_ID: Final = re.compile(r"[0-9a-f]{32}")
 _SEGMENT_NAME: Final = re.compile(r"([0-9]{8})\.ndjson")
 _HEADER_START: Final = b'{"backtrail_spool":'
@@ -46,6 +49,21 @@ _CHECKSUM_KEY: Final = b',"crc32":'
 _JUMP_START: Final = b'{"backtrail_offset":'
 _CLOSE_MARK: Final = b'"kind":"close"'
 _SERVICE_BYTES_MAX: Final = 200  # file systems take 255; the rest is for what makes a cut name unique
+
+
+def fitting_resource(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resource that fits into a header line and into JSON: it comes from the environment.
+
+    The longest attributes go until the rest fits, and `resource.cut` says how many went.
+    """
+    fitting = orjson.loads(encode({sc.RESOURCE: resource})).get(sc.RESOURCE) or {}
+    dropped = 0
+    while len(dumps(fitting)) > RESOURCE_BYTES_MAX:
+        longest = max(fitting, key=lambda key: len(key) + len(dumps(fitting[key])))
+        del fitting[longest]
+        dropped += 1
+        fitting[RESOURCE_CUT] = f"{dropped} attributes dropped"
+    return dict(fitting)
 
 
 def new_spool_id() -> str:

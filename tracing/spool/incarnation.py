@@ -147,6 +147,11 @@ class Incarnation:
         with self.lock:
             self.losses.note(reason, count, begin, end)
 
+    def note_thinned(self, count: int) -> None:
+        """Count records that were given up to make room; their loss lines are in their places."""
+        with self.lock:
+            self.losses.totals["thinned"] += count
+
     def look_again(self) -> None:
         """Decide anew about disk, bounds and losses; the shipper calls it now and then."""
         with self.lock:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from tracing.spool.adoption import delete_before, write_sent
 from tracing.spool.format import SHIPPER_FILE
 from tracing.spool.incarnation import Incarnation
 from tracing.spool.locks import ProcessLock, try_lock
-from tracing.spool.reader import Batch, Hole, SpoolReader, sent_offset
+from tracing.spool.losses import KEEP_ALL, KEEP_WARN
+from tracing.spool.reader import Batch, Hole, SpoolReader, segment_paths, sent_offset
+from tracing.spool.thinning import thin
+
+# Segments that one look at the bounds writes again: some 50 ms of this thread for each.
+THIN_SEGMENTS_MAX: Final = 2
 
 
 class OwnSource:
@@ -25,6 +31,7 @@ class OwnSource:
         self._lock: ProcessLock | None = None
         self._reader: SpoolReader | None = None
         self._deleted_to = 0
+        self._thinned: dict[Path, int] = {}  # the severity below which a segment has nothing left
 
     def read(self, bytes_max: int) -> Batch | None:
         """Return the next lines to send; `None`: all is sent, or somebody else is sending them."""
@@ -73,6 +80,8 @@ class OwnSource:
             if self._deleted_to < current_offset and self._deleted_to < self.sent:
                 self.own.released_bytes += delete_before(directory.path, self.sent)
                 self._deleted_to = min(current_offset, self.sent)
+            if self.own.severity_min > KEEP_ALL:
+                self._thin(directory.path, min(self.own.severity_min, KEEP_WARN))
         self.own.look_again()
 
     def close(self) -> None:
@@ -82,6 +91,19 @@ class OwnSource:
         if self._lock is not None:
             self._lock.release()
         self._reader = self._lock = None
+
+    def _thin(self, path: Path, severity_min: int) -> None:
+        """Write closed segments again without what is no longer taken either, a few at a time."""
+        closed = segment_paths(path)[:-1]
+        self._thinned = {segment: self._thinned.get(segment, KEEP_ALL) for segment in closed}
+        unthinned = [segment for segment in closed if self._thinned[segment] < severity_min]
+        for segment in unthinned[:THIN_SEGMENTS_MAX]:
+            if self._reader is not None:
+                self._reader.close()  # or it would go on with what has just been given up
+            thinned = thin(segment, severity_min, begin=self.sent)
+            self._thinned[segment] = severity_min
+            self.own.released_bytes += thinned.freed_bytes
+            self.own.note_thinned(thinned.lost_lines)
 
     def _may_ship(self, path: Path) -> bool:
         """Whether we have the right to ship; else take over how far the one who has it got."""

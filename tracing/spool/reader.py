@@ -238,6 +238,33 @@ def whole_lines(data: bytes) -> list[bytes]:
     return [line + b"\n" for line in data.split(b"\n")[:-1]]
 
 
+def placed(header: SegmentHeader, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Return the whole lines of a segment, each with its logical offset; jump lines are followed.
+
+    Args:
+        data: what stands after the header line.
+    """
+    offset = header.first_offset
+    for line in whole_lines(data):
+        jump = jump_offset(line) if header.thinned else None
+        if jump is not None:
+            offset = jump
+        else:
+            yield offset, line
+            offset += len(line)
+
+
+def end_offset(header: SegmentHeader, data: bytes) -> int:
+    """Return the logical offset after the last whole line of a segment."""
+    if not header.thinned:
+        return header.first_offset + data.rfind(b"\n") + 1
+    end = header.first_offset
+    for line in whole_lines(data):
+        jump = jump_offset(line)
+        end = end + len(line) if jump is None else jump
+    return end
+
+
 def segment_paths(directory: Path) -> list[Path]:
     """Return the segments of a spool in their order; none when there is no such directory."""
     try:

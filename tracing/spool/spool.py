@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracing.spool.endings import close_at_the_end_of_a_worker
-from tracing.spool.format import LOSS_REASONS
+from tracing.spool.format import LOSS_REASONS, fitting_resource
 from tracing.spool.incarnation import DescriptorLost, Incarnation
 from tracing.spool.limits import SpoolLimits
 
@@ -34,7 +34,7 @@ class Spool:
         """Prepare only: the directory is made by the first line."""
         self.root = root
         self.service = service
-        self._resource = dict(resource)
+        self._resource = fitting_resource(resource)
         self._limits = limits or SpoolLimits()
         self._own = self._incarnate(parent=None)
         self._births: dict[int, threading.RLock] = {}

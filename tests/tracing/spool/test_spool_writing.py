@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tracing.spool import Spool
+from tracing.spool import Spool, open_spool
 from tracing.spool import incarnation as incarnation_module
 from tracing.spool.format import SegmentHeader, service_directory
 from tracing.spool.reader import read_lines, segment_paths
@@ -292,6 +292,30 @@ def test_what_nobody_foresaw_is_counted_and_not_raised(
     spool.write(helpers.line("m"), 9)
     assert spool.stats()["lost_write_failed"] == 1
     assert "nobody foresaw this" in (spool.last_failure or "")
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {f"key.{number}": "x" * 5000 for number in range(20)},
+        {"huge": "x" * 1_000_000},
+        {"surrogate": "\ud800", "number": 2**70, "object": object(), "deep": [[[{"a": {1, 2}}]]]},
+    ],
+)
+def test_a_strange_resource_costs_attributes_and_no_lines(
+    root: Path, helpers: Any, resource: dict[str, Any]
+) -> None:
+    """It comes from the environment; a header that no collector reads would lose every line behind it."""
+    spool = open_spool(root, service="orders", resource={"service.name": "orders", **resource})
+    spool.write(helpers.line("m"), 9)
+    directory = root / "orders" / spool.spool_id
+    assert helpers.messages(directory) == ["m"]
+    (segment,) = segment_paths(directory)
+    header_line = segment.read_bytes().partition(b"\n")[0]
+    assert len(header_line) < 65_536
+    assert SegmentHeader.decode(header_line + b"\n").resource["service.name"] == "orders"
+    assert spool.stats()["lost_write_failed"] == 0
+    spool.close("test over")
 
 
 def _running_sum(lines: Any) -> list[int]:
