@@ -383,8 +383,11 @@ def import_bodies(records: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
     lines: list[bytes] = []
     size = 0
     for uid, line in records:
-        # at the end, because readers of JSON take the last of two equal keys
-        lines.append(b'%b,"uid":%b}\n' % (line.strip()[:-1], json.dumps(uid).encode()))
+        line = line.strip()
+        if line.endswith(b"}"):  # whatever else it is, the collector says best what is wrong with it
+            # at the end, because readers of JSON take the last of two equal keys
+            line = b'%b,"uid":%b}' % (line[:-1], json.dumps(uid).encode())
+        lines.append(line + b"\n")
         size += len(lines[-1])
         if size >= BATCH_BYTES_MAX or len(lines) >= BATCH_RECORDS_MAX:
             yield b"".join(lines)
