@@ -140,18 +140,19 @@ def _some_trace_ids(records: int, wanted: int) -> list[str]:
 
 def trace_in_store(directory: Path, operations: int, records: int = 100_000) -> float:
     """All records of a trace out of the embedded store, no HTTP."""
-    from collector.service import open_local
+    from collector.service.pipeline import open_store
+    from collector.settings import Settings
 
     with collector(directory) as client:
         send(client, list(lines(records)))
         wait_stored(client, records)
-    local = open_local(directory / "data", write=False)
+    store = open_store(Settings(data_dir=directory / "data"), read_only=True)
     ids = _some_trace_ids(records, operations)
     for trace_id in ids[:50]:
-        local.store.trace(trace_id, records_max=10_000)
+        store.trace(trace_id, records_max=10_000)
     started = time.perf_counter()
     for number in range(operations):
-        assert local.store.trace(ids[number % len(ids)], records_max=10_000)
+        assert store.trace(ids[number % len(ids)], records_max=10_000)
     return time.perf_counter() - started
 
 
