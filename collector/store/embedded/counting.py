@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import tantivy
@@ -13,10 +13,12 @@ from collector.store.conditions import Equals, field_values, text_of
 from collector.store.contract import Edge
 from collector.store.embedded import schema as sc
 from collector.store.embedded import terms as t
-from collector.store.embedded.reading import Plan, both, plans
+from collector.store.embedded.reading import Plan, plans
 from collector.store.embedded.snapshot import GROUPS_MAX, Snapshot
 from collector.store.embedded.translate import (
+    EVERY,
     ID_TERMS,
+    both,
     is_profile_field,
     is_resource_field,
     numbered,
@@ -24,44 +26,60 @@ from collector.store.embedded.translate import (
 )
 from collector.store.summaries import Tally, caller_of, edges_from
 
+TallyKey = tuple[str, str | None]
+
+_QUERIES_MAX: Final = 100  # groups that get a query each; of more, all profiles are counted apart
 _PROFILES_AT_ONCE: Final = 400
 
-_TallyKey = tuple[str, str | None]
 
+def tallies(asked: Iterable[Plan], *, by_operation: bool) -> dict[TallyKey, Tally]:
+    """Counts by `(service, span name)`, as `summaries.tally_records` makes them of records.
 
-def tallies(asked: Iterable[Plan]) -> dict[_TallyKey, Tally]:
-    """Counts by `(service, span name)`, as `summaries.tally_records` makes them of records."""
-    found: dict[_TallyKey, Tally] = defaultdict(Tally)
+    Args:
+        by_operation: count durations for each operation; else for each service, with its logs, which is
+            as good for a list of services and much cheaper.
+    """
+    found: dict[TallyKey, Tally] = defaultdict(Tally)
     for one in asked:
         profiles = one.snapshot.dictionary.profiles
         records = one.snapshot.dictionary.profile_records
+        spans: dict[TallyKey, set[int]] = defaultdict(set)
         for number, count in one.snapshot.group_counts(one.query, sc.PROFILE).items():
             profile = profiles[number]
-            is_span = profile.kind == "span"
-            tally = found[profile.service, (profile.name or "") if is_span else None]
-            if is_span:
+            if profile.kind == "span":
+                tally = found[profile.service, profile.name or ""]
                 tally.spans += count
+                spans[profile.service, (profile.name or "") if by_operation else None].add(number)
             else:
+                tally = found[profile.service, None]
                 tally.logs += count
             if records[number].is_error:
                 tally.errors += count
-        for number, durations in _durations_by_profile(one).items():
-            profile = profiles[number]
-            found[profile.service, profile.name or ""].durations.update(durations)
+        for key, durations in _durations(one, spans):
+            found[key].durations.update(durations)
     return found
 
 
-def _durations_by_profile(one: Plan) -> dict[int, Counter[int]]:
-    """Of the spans: how many of each profile fell into each duration bucket."""
-    snapshot = one.snapshot
-    spans = snapshot.dictionary.matching_profiles(Equals("kind", "span"))
-    found: dict[int, Counter[int]] = {}
-    waiting = [sorted(spans)] if spans else []
+def _durations(one: Plan, groups: Mapping[TallyKey, set[int]]) -> Iterable[tuple[TallyKey, dict[int, int]]]:
+    """For each group of profiles: how many of their spans fell into each duration bucket."""
+    if len(groups) > _QUERIES_MAX:
+        key_of = {number: key for key, numbers in groups.items() for number in numbers}
+        for number, durations in _durations_by_profile(one, sorted(key_of)):
+            yield key_of[number], durations
+        return
+    for key, numbers in groups.items():
+        query = both(one.query, numbered(sc.PROFILE, frozenset(numbers), one.snapshot).query)
+        yield key, one.snapshot.group_counts(query, sc.BUCKET)
+
+
+def _durations_by_profile(one: Plan, profiles: list[int]) -> Iterable[tuple[int, dict[int, int]]]:
+    """For each of many profiles: how many of its spans fell into each duration bucket."""
+    waiting = [profiles]
     while waiting:
         numbers = waiting.pop()
-        query = both(one.query, numbered(sc.PROFILE, frozenset(numbers), snapshot).query)
+        query = both(one.query, numbered(sc.PROFILE, frozenset(numbers), one.snapshot).query)
         try:
-            groups = _nested_groups(snapshot, query)
+            groups = _nested_groups(one.snapshot, query)
         except ValueError:
             if len(numbers) == 1:
                 raise
@@ -70,11 +88,10 @@ def _durations_by_profile(one: Plan) -> dict[int, Counter[int]]:
             few = min(_PROFILES_AT_ONCE, len(numbers) // 2)
             waiting += [numbers[at : at + few] for at in range(0, len(numbers), few)]
             continue
-        found.update(groups)
-    return found
+        yield from groups.items()
 
 
-def _nested_groups(snapshot: Snapshot, query: tantivy.Query) -> dict[int, Counter[int]]:
+def _nested_groups(snapshot: Snapshot, query: tantivy.Query) -> dict[int, dict[int, int]]:
     wanted = {
         "profiles": {
             "terms": {"field": sc.PROFILE, "size": GROUPS_MAX},
@@ -83,9 +100,7 @@ def _nested_groups(snapshot: Snapshot, query: tantivy.Query) -> dict[int, Counte
     }
     groups: list[dict[str, Any]] = snapshot.searcher.aggregate(query, wanted)["profiles"]["buckets"]
     return {
-        int(group["key"]): Counter(
-            {int(bucket["key"]): bucket["doc_count"] for bucket in group["buckets"]["buckets"]}
-        )
+        int(group["key"]): {int(bucket["key"]): bucket["doc_count"] for bucket in group["buckets"]["buckets"]}
         for group in groups
     }
 
@@ -219,7 +234,7 @@ def _owners(snapshots: Iterable[Snapshot], spans: set[int]) -> dict[int, set[str
         return owners
     for snapshot in snapshots:
         profiles = snapshot.dictionary.profiles
-        for span, number in _numbers(snapshot, tantivy.Query.all_query(), sc.SPAN):
+        for span, number in _numbers(snapshot, EVERY, sc.SPAN):
             if span in spans:
                 owners[span].add(profiles[number].service)
     return owners

@@ -14,16 +14,15 @@ from collector.model import Record
 from collector.store.conditions import And, Condition, Equals, Range, matches
 from collector.store.embedded import schema as sc
 from collector.store.embedded.snapshot import Hit, Snapshot
-from collector.store.embedded.translate import translate
+from collector.store.embedded.translate import MINUTES_MAX, both, minutes_query, translate
 from collector.store.paging import Place, place_of
 
 CHUNK_RECORDS_MAX: Final = 8192  # tantivy reserves room for as many as are asked for
-# Of how large a partition only some minutes are asked for; how many more records than wanted the first
-# of them may hold; how the number grows; above which it is no help any more.
+# From how many found records on only some minutes are asked for; how many more records than wanted the
+# first of them may hold; how the number grows.
 _NARROWED_RECORDS_MIN: Final = 20_000
 _MINUTES_RESERVE: Final = 4
 _MINUTES_GROWTH: Final = 16
-_MINUTES_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +102,14 @@ class Plan:
         To sort by time tantivy visits every record that a query finds. Of a large partition only some
         minutes are asked for first, by the index, and more of them when that was not enough.
         """
-        documents, bounds = self.snapshot.documents, self.snapshot.bounds
-        if bounds is None or documents < _NARROWED_RECORDS_MIN:
+        bounds = self.snapshot.bounds
+        if bounds is None or self.snapshot.documents < _NARROWED_RECORDS_MIN:
+            return None
+        matching = self.snapshot.count(self.query)
+        if matching < _NARROWED_RECORDS_MIN:
             return None
         span = sc.minute_of(bounds[1]) - sc.minute_of(bounds[0]) + 1
-        return 1 + span * wanted * _MINUTES_RESERVE // documents
+        return 1 + span * wanted * _MINUTES_RESERVE // matching
 
     def _narrowed(
         self, edge: int | None, newest_first: bool, minutes: int | None
@@ -115,15 +117,13 @@ class Plan:
         """The query from an edge on, perhaps of some minutes only; then also where these end."""
         query = self.query if edge is None else self._from(edge, newest_first)
         bounds = self.snapshot.bounds
-        if minutes is None or minutes > _MINUTES_MAX or bounds is None:
+        if minutes is None or minutes > MINUTES_MAX or bounds is None:
             return query, None
         newest = sc.minute_of(bounds[1] if edge is None else min(edge, bounds[1]))
         oldest = newest - minutes + 1
         if oldest <= sc.minute_of(bounds[0]):
             return query, None
-        wanted = list(range(oldest, newest + 1))
-        some = tantivy.Query.term_set_query(sc.SCHEMA, sc.MINUTE, wanted)
-        return both(query, some), oldest * sc.MINUTE_NS - 1
+        return both(query, minutes_query(oldest, newest)), oldest * sc.MINUTE_NS - 1
 
     def _from(self, edge: int, newest_first: bool) -> tantivy.Query:
         low, high = (sc.I64_MIN, edge) if newest_first else (edge, sc.I64_MAX)
@@ -203,14 +203,9 @@ def trace_records(snapshots: Iterable[Snapshot], trace_id: str, records_max: int
     return list(islice(merge(*found, key=place_of), records_max))
 
 
-def both(one: tantivy.Query, other: tantivy.Query) -> tantivy.Query:
-    """The records that fulfil both queries."""
-    return tantivy.Query.boolean_query([(tantivy.Occur.Must, one), (tantivy.Occur.Must, other)])
-
-
 def order_range(low: int, high: int) -> tantivy.Query:
     """The records of a time, both ends included."""
     return tantivy.Query.range_query(sc.SCHEMA, sc.ORDER, tantivy.FieldType.Integer, low, high)
 
 
-__all__ = ["Plan", "both", "newest_first", "order_range", "plan", "plans", "trace_records"]
+__all__ = ["Plan", "newest_first", "order_range", "plan", "plans", "trace_records"]

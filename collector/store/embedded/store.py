@@ -245,7 +245,7 @@ class EmbeddedStore:
         """See `Store.services`."""
         return self._read(
             lambda snapshots: service_summaries(
-                counting.tallies(plans(snapshots, counted(EVERYTHING), start_ns, end_ns))
+                counting.tallies(plans(snapshots, counted(EVERYTHING), start_ns, end_ns), by_operation=False)
             )
         )
 
@@ -256,7 +256,7 @@ class EmbeddedStore:
         condition = counted(Equals("service", service))
         return self._read(
             lambda snapshots: operation_summaries(
-                service, counting.tallies(plans(snapshots, condition, start_ns, end_ns))
+                service, counting.tallies(plans(snapshots, condition, start_ns, end_ns), by_operation=True)
             )
         )
 

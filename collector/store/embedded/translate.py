@@ -49,6 +49,9 @@ _INSTANCE: Final = "instance"  # a field of its own name that lives in the resou
 _OWN_FIELDS: Final = TEXT_FIELDS | NUMBER_FIELDS | WORD_FIELDS
 _PROFILE_FIELDS: Final = _OWN_FIELDS - {*ID_TERMS, *_WORDS, *_COLUMNS, _INSTANCE}
 
+MINUTES_MAX: Final = 2_000  # of more minutes the set is no help any more
+EVERY: Final = tantivy.Query.all_query()  # one object, so that it is known and left out of conjunctions
+
 Leaf = Words | Equals | Wildcard | Range | Exists
 
 _MUST, _MUST_NOT, _SHOULD = tantivy.Occur.Must, tantivy.Occur.MustNot, tantivy.Occur.Should
@@ -75,9 +78,9 @@ def translate(condition: Condition, snapshot: Snapshot) -> Translated:
         case Not(part):
             inner = translate(part, snapshot)
             # Of a query that finds too much the opposite finds too little: so everything is asked.
-            return Translated(_none_of(inner.query), True) if inner.exact else Translated(_every(), False)
+            return Translated(_none_of(inner.query), True) if inner.exact else Translated(EVERY, False)
         case Everything():
-            return Translated(_every(), True)
+            return Translated(EVERY, True)
         case _:
             return _leaf(condition, snapshot)
 
@@ -173,13 +176,13 @@ def _column_leaf(condition: Leaf, column: str, snapshot: Snapshot) -> Translated
     match condition:
         case Equals(_, value):
             wanted = _as_integer(value)
-            return _nothing() if wanted is None else _between(column, wanted, wanted)
+            return _nothing() if wanted is None else _between(column, wanted, wanted, snapshot)
         case Range(_, low, high, low_included, high_included):
             if _is_nan(low) or _is_nan(high):
                 return _at_least(condition, snapshot)
             lowest = None if low is None else _next_integer(low, included=low_included, step=1)
             highest = None if high is None else _next_integer(high, included=high_included, step=-1)
-            return _between(column, lowest, highest)
+            return _between(column, lowest, highest, snapshot)
         case _:
             return _at_least(condition, snapshot)
 
@@ -260,10 +263,6 @@ def _at_least(condition: Leaf, snapshot: Snapshot) -> Translated:
 # ---------------------------------------------------------------- queries
 
 
-def _every() -> tantivy.Query:
-    return tantivy.Query.all_query()
-
-
 def _nothing() -> Translated:
     return Translated(tantivy.Query.empty_query(), True)
 
@@ -286,16 +285,24 @@ def _phrase(column: str, words: tuple[str, ...]) -> tantivy.Query:
 
 
 def _none_of(query: tantivy.Query) -> tantivy.Query:
-    return tantivy.Query.boolean_query([(_MUST, _every()), (_MUST_NOT, query)])
+    return tantivy.Query.boolean_query([(_MUST, EVERY), (_MUST_NOT, query)])
+
+
+def both(one: tantivy.Query, other: tantivy.Query) -> tantivy.Query:
+    """The records that fulfil both queries."""
+    if one is EVERY or other is EVERY:
+        return other if one is EVERY else one
+    return tantivy.Query.boolean_query([(_MUST, one), (_MUST, other)])
 
 
 def _all_of(parts: list[Translated]) -> Translated:
     exact = all(part.exact for part in parts)
-    if not parts:
-        return Translated(_every(), True)
-    if len(parts) == 1:
-        return parts[0]
-    return Translated(tantivy.Query.boolean_query([(_MUST, part.query) for part in parts]), exact)
+    queries = [part.query for part in parts if part.query is not EVERY]
+    if not queries:
+        return Translated(EVERY, exact)
+    if len(queries) == 1:
+        return Translated(queries[0], exact)
+    return Translated(tantivy.Query.boolean_query([(_MUST, query) for query in queries]), exact)
 
 
 def _any_of(parts: list[Translated]) -> Translated:
@@ -314,14 +321,14 @@ def numbered(column: str, numbers: frozenset[int], snapshot: Snapshot) -> Transl
     if not numbers:
         return _nothing()
     if len(numbers) >= known:
-        return Translated(_every(), True)
+        return Translated(EVERY, True)
     if 2 * len(numbers) <= known:
         return Translated(tantivy.Query.term_set_query(sc.SCHEMA, column, list(numbers)), True)
     others = [number for number in range(known) if number not in numbers]
     return Translated(_none_of(tantivy.Query.term_set_query(sc.SCHEMA, column, others)), True)
 
 
-def _between(column: str, low: int | None, high: int | None) -> Translated:
+def _between(column: str, low: int | None, high: int | None, snapshot: Snapshot) -> Translated:
     """The records whose number lies between the bounds, both included; columns are clamped to 64 bits."""
     if low is not None and high is not None and low > high:
         return _nothing()
@@ -330,14 +337,30 @@ def _between(column: str, low: int | None, high: int | None) -> Translated:
         exact = False
     if high is not None and not sc.I64_MIN <= high < sc.I64_MAX:
         exact = False
-    query = tantivy.Query.range_query(
-        sc.SCHEMA,
-        column,
-        tantivy.FieldType.Integer,
-        sc.I64_MIN if low is None else sc.clamped(low),
-        sc.I64_MAX if high is None else sc.clamped(high),
-    )
+    first = sc.I64_MIN if low is None else sc.clamped(low)
+    last = sc.I64_MAX if high is None else sc.clamped(high)
+    query = tantivy.Query.range_query(sc.SCHEMA, column, tantivy.FieldType.Integer, first, last)
+    if column == sc.ORDER:
+        query = both(_minutes(first, last, snapshot), query)
     return Translated(query, exact)
+
+
+def _minutes(first: int, last: int, snapshot: Snapshot) -> tantivy.Query:
+    """The records of the minutes of a short time, by the index: a column would be read from end to end."""
+    bounds = snapshot.bounds
+    if bounds is None:
+        return EVERY
+    oldest, newest = sc.minute_of(bounds[0]), sc.minute_of(bounds[1])
+    first_minute, last_minute = max(oldest, sc.minute_of(first)), min(newest, sc.minute_of(last))
+    asked = last_minute - first_minute + 1
+    if asked > MINUTES_MAX or 2 * asked > newest - oldest:
+        return EVERY
+    return minutes_query(first_minute, last_minute)
+
+
+def minutes_query(first: int, last: int) -> tantivy.Query:
+    """The records of some minutes, both included."""
+    return tantivy.Query.term_set_query(sc.SCHEMA, sc.MINUTE, list(range(first, last + 1)))
 
 
 def _as_integer(value: str | int | float | bool) -> int | None:
