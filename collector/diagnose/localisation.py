@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from collector.diagnose.findings import Finding
-from collector.diagnose.visits import CALL
+from collector.diagnose.visits import CALL, Visit
 from collector.diagnose.window import Window
 
 # A failure is explained when it lies above others in at least this share of the runs it shows in.
@@ -61,34 +61,55 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
 
 
 def _explain(findings: Sequence[Finding]) -> None:
-    failures = [f for f in findings if f.family in ("failure", "death")]
-    at: dict[int, list[Finding]] = defaultdict(list)
-    for finding in failures:
-        for visit in finding.visits:
-            at[id(visit)].append(finding)
-    below: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    """Set `explained_by` where a failure lies above another one, or follows it in the same run."""
+    failures = [finding for finding in findings if finding.family in ("failure", "death")]
     index = {id(finding): finding for finding in failures}
-    for lower in failures:
-        if lower.decades < EXPLAINS_DECADES_MIN:
-            continue
-        for visit in lower.visits:
-            for above in visit.ancestors():
-                for upper in at.get(id(above), ()):
-                    below[id(upper)][id(lower)].add(id(above))
+    spread = _spread(failures)
     for upper in failures:
         if upper.family == "death":
             continue
-        best, best_hits = None, 0
-        for identity, hits in below[id(upper)].items():
-            lower = index[identity]
-            if lower is not upper and len(hits) > best_hits:
-                best, best_hits = lower, len(hits)
-        if (
-            best is not None
-            and best.decades >= EXPLAINS_SHARE * upper.decades
-            and best_hits >= EXPLAINED_SHARE * len(upper.visits)
-        ):
-            upper.explained_by = best
+        candidates = [
+            (len(hits), index[identity].decades, index[identity])
+            for identity, hits in spread[id(upper)].items()
+            if index[identity].decades >= max(EXPLAINS_DECADES_MIN, EXPLAINS_SHARE * upper.decades)
+            and len(hits) >= EXPLAINED_SHARE * len(upper.visits)
+        ]
+        if candidates:
+            upper.explained_by = max(candidates, key=lambda candidate: candidate[:2])[2]
+
+
+def _spread(failures: Sequence[Finding]) -> dict[int, dict[int, set[int]]]:
+    """Which visits of a finding (by identity) each other finding can have spread to."""
+    at: dict[int, list[Finding]] = defaultdict(list)
+    in_run: dict[int, list[tuple[Finding, Visit]]] = defaultdict(list)
+    for finding in failures:
+        for visit in finding.visits:
+            at[id(visit)].append(finding)
+            in_run[id(_entry(visit))].append((finding, visit))
+    spread: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for lower in failures:
+        first_end_ns: dict[int, int] = {}
+        for visit in lower.visits:
+            for above in visit.ancestors():
+                for upper in at.get(id(above), ()):
+                    if upper is not lower:
+                        spread[id(upper)][id(lower)].add(id(above))
+                if above.node.service != visit.node.service:
+                    run = id(_entry(above))
+                    end_ns = visit.node.end_ns
+                    first_end_ns[run] = min(first_end_ns.get(run, end_ns), end_ns)
+        for run, end_ns in first_end_ns.items():
+            for upper, visit in in_run.get(run, ()):
+                if upper is not lower and visit.node.start_ns >= end_ns:
+                    spread[id(upper)][id(lower)].add(id(visit))
+    return spread
+
+
+def _entry(visit: Visit) -> Visit:
+    """The visit by which a service was entered on the way to this one."""
+    while visit.parent is not None and visit.parent.node.service == visit.node.service:
+        visit = visit.parent
+    return visit
 
 
 def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]:

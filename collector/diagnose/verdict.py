@@ -24,6 +24,7 @@ FAULTS: Final = (
 )
 
 CAUSES_MAX: Final = 10
+NAMED_DECADES_MIN: Final = 0.5  # a further cause with less is not worth a line
 EVIDENCE_MAX: Final = 10  # of one cause: what a person reads
 # Surprise that is not believed to the letter: signals are neither perfect nor independent.
 DECADES_BELIEVED: Final = 0.5
@@ -40,7 +41,7 @@ def causes_of(suspects: Sequence[Suspect], *, decades_min: float, decades_doubt:
         return []
     weights = [10 ** (DECADES_BELIEVED * suspect.decades) for suspect in suspects]
     whole = sum(weights) + 10 ** (DECADES_BELIEVED * decades_doubt)
-    named = [suspect for suspect in suspects if suspect.decades >= min(decades_doubt, decades_min)]
+    named = [suspect for suspect in suspects if suspect.decades >= NAMED_DECADES_MIN]
     return [
         _cause(rank, suspect, round(weight / whole, 3))
         for rank, (suspect, weight) in enumerate(zip(named, weights, strict=False), start=1)
