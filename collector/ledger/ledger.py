@@ -130,10 +130,10 @@ class Ledger:
         """
         state = self._spools.get(spool_id)
         if state is None:
+            self._drop_unchanged()
             stored = self._file.spool(spool_id)
             state = SpoolState(spool_id=spool_id) if stored is None else _spool_decoder.decode(stored)
             self._spools[spool_id] = state
-            self._drop_unchanged()
         else:
             self._spools.move_to_end(spool_id)
         return state

@@ -181,6 +181,15 @@ def test_what_can_be_mended_is_mended_and_counted(
     assert record.message == LOG["message"]
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1E+400", "1e0999", "[0.1e5000]", "1" + "0" * 400 + ".5"])
+def test_a_number_beyond_all_numbers_is_kept_as_text(number: str) -> None:
+    """JSON has no limit, a 64-bit float has; a decoder that passes over attributes would not notice."""
+    admitted = one(line(LOG).replace(b'"order_id":7', b'"order_id":' + number.encode()))
+    assert admitted.mended == {"not_a_number": 1}
+    record = record_from_line(admitted.lines.split(b"\n")[1], uid="u", resource={})
+    assert str(record.attributes["order_id"]).strip("[]'-") == "inf"
+
+
 def test_a_long_text_is_cut_with_a_mark() -> None:
     """As the library cuts it."""
     admitted = one(changed(LOG, attributes={"sql": "x" * 20_000}))
@@ -305,6 +314,8 @@ def test_whatever_comes_each_line_is_kept_or_refused(lines: list[bytes], named: 
 
 @settings(max_examples=600)
 @given(any_lines(), st.booleans())
+@example([line(LOG) + line(LOG), b" ", line(LOG)], False)
+@example([*line(LOG).replace(b',"level"', b',\n"level"').split(b"\n"), line(LOG) + line(LOG)], False)
 def test_the_fast_way_vouches_only_for_what_the_closer_look_keeps(lines: list[bytes], named: bool) -> None:
     """Unchanged, to the byte, and without a note for the ledger."""
     data = b"".join(one + b"\n" for one in lines)
