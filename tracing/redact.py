@@ -61,7 +61,7 @@ _HEADER: Final = re.compile(
     r"""(?ix)
     ( (?: proxy-)? authorization | (?: set-)? cookie )
     ( (?:\\*["'])? \s* [=:] \s* (?:\\*["'])? )
-    (?! \[redacted\] ) [^"'\r\n\\]+
+    (?! \[redacted\] ) [^\s"'\\] [^"'\r\n\\]*
     """
 )
 

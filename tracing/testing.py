@@ -142,23 +142,23 @@ def capturing(*, service: str = "test", level: str | None = "DEBUG", **settings:
 
 
 @contextmanager
-def stopped_clock(clock: FakeClock) -> Iterator[FakeClock]:
+def stopped_clock(fake: FakeClock) -> Iterator[FakeClock]:
     """Let spans and log records take their time from a fake clock."""
     from tracing.spans import light
 
-    before, factory = light.time, logging.getLogRecordFactory()
+    before, factory = light.clock, logging.getLogRecordFactory()
 
     def made(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = factory(*args, **kwargs)
-        record.created = clock.now_ns / 1e9
+        record.created = fake.now_ns / 1e9
         return record
 
-    light.time = clock  # type: ignore[attr-defined, assignment]
+    light.clock = fake
     logging.setLogRecordFactory(made)
     try:
-        yield clock
+        yield fake
     finally:
-        light.time = before  # type: ignore[attr-defined]
+        light.clock = before
         logging.setLogRecordFactory(factory)
 
 

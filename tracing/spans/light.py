@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.span import TraceState
@@ -30,6 +30,21 @@ if TYPE_CHECKING:
     from tracing.spans.tracer import Tracer
 
 _PLAIN: Final = frozenset((str, int, float, bool, type(None), bytes))
+
+
+class Clock(Protocol):
+    """The two clocks of a span, as the module `time` has them."""
+
+    def time_ns(self) -> int:
+        """Epoch nanoseconds."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds that are never set back."""
+        ...
+
+
+clock: Clock = time  # `tracing.testing` puts a clock here that stands still
 
 
 class Span(SpanView):
@@ -74,8 +89,8 @@ class Span(SpanView):
         if attributes:
             self._set(attributes)
         if start_time is None:
-            self._start_mono_ns: int | None = time.monotonic_ns()
-            self.start_time = time.time_ns()
+            self._start_mono_ns: int | None = clock.monotonic_ns()
+            self.start_time = clock.time_ns()
         else:
             self._start_mono_ns = None
             self.start_time = start_time
@@ -130,7 +145,7 @@ class Span(SpanView):
         if not self._is_open():
             return
         kept = self._limited(attributes) if attributes else {}
-        event: SpanEvent = (time.time_ns() if timestamp is None else timestamp, str(name), kept)
+        event: SpanEvent = (clock.time_ns() if timestamp is None else timestamp, str(name), kept)
         self.remarkable = True
         if self._events is None:
             self._events = [event]
@@ -199,9 +214,9 @@ class Span(SpanView):
         self._ended = True
         # The monotonic clock, so that a clock that is set back gives no negative duration.
         if end_time is None and self._start_mono_ns is not None:
-            self.duration_ns = time.monotonic_ns() - self._start_mono_ns
+            self.duration_ns = clock.monotonic_ns() - self._start_mono_ns
         else:
-            self.duration_ns = max(0, (end_time or time.time_ns()) - self.start_time)
+            self.duration_ns = max(0, (end_time or clock.time_ns()) - self.start_time)
         self._parent_span = None
         try:
             if pipeline.processors:

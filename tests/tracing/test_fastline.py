@@ -1,0 +1,126 @@
+"""The lines that are joined from pieces are the lines that `tracing.line.encode` writes, byte for byte."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.trace import SpanKind
+
+import tracing
+from tracing import fastline
+from tracing.context import get_fields
+from tracing.line import TIMESTAMP_NS_MAX, encode, format_timestamp
+from tracing.logs import records
+from tracing.spans import lines
+from tracing.testing import capturing
+
+texts = st.text(max_size=30)
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    texts,
+    st.lists(st.integers(0, 9), max_size=2),
+    st.dictionaries(texts, st.integers(0, 9), max_size=2),
+    st.just(object()),
+    st.just(2**80),
+    st.just("lone \ud800"),
+)
+names = st.text("abcdefgh._-", min_size=1, max_size=8)
+attributes = st.dictionaries(names, values, max_size=4)
+
+
+@st.composite
+def log_records(draw: st.DrawFn) -> logging.LogRecord:
+    """Records as loggers make them: with arguments, with `extra=`, of every level."""
+    level = draw(st.sampled_from([0, 5, 10, 20, 25, 30, 40, 50, 60]))
+    args: Any = draw(st.sampled_from([(), (1,), ("text",), (1.5, None), ({"key": "value"},), (object(),)]))
+    template = draw(texts).replace("%", "%%") + " %s" * len(args)
+    if args and isinstance(args[0], dict):
+        template = "%(key)s"
+    extra = draw(st.one_of(st.none(), st.dictionaries(st.text("xyz_", min_size=1), values, max_size=3)))
+    record = logging.getLogger(draw(names)).makeRecord(
+        draw(st.one_of(names, st.just("lone \udfff"))),
+        level,
+        draw(st.sampled_from(["/srv/app/orders.py", "weird \ud800 path.py"])),
+        draw(st.integers(0, 9999)),
+        template if args else draw(texts),
+        args,
+        None,
+        draw(st.one_of(st.none(), names)),
+        extra,
+    )
+    record.created = draw(st.integers(0, 2**32).map(float) | st.floats(0, 2**33))
+    return record
+
+
+def _reference(record: logging.LogRecord, ids: dict[str, str], flags: int | None) -> bytes:
+    level = records.level_of(record.levelno, record.levelname)
+    return encode(records.fields_of(record, level, ids, flags, get_fields()))
+
+
+@given(log_records(), attributes, st.sampled_from(["outside", "inside", "not sampled"]))
+def test_a_log_line_is_what_encode_writes(
+    record: logging.LogRecord, bound: dict[str, Any], place: str
+) -> None:
+    """Whatever is logged, wherever: the quick way and the careful way agree."""
+    sampler = "always_off" if place == "not sampled" else "always_on"
+    with capturing(redact=False, sampler=sampler) as captured, tracing.bound(**bound):
+        if place == "outside":
+            records.write(record)
+            written, expected = captured.raw[-1][0], _reference(record, {}, None)
+        else:
+            ids = {"trace_id": f"{1:032x}", "span_id": f"{1:016x}"}
+            with tracing.span("around"):
+                records.write(record)  # announces the span, and meets its level for the first time
+                records.write(record)
+                written = captured.raw[-1][0]
+                expected = _reference(record, ids, 0 if place == "not sampled" else None)
+    assert written == expected
+
+
+@given(
+    name=texts,
+    given_attributes=attributes,
+    kind=st.sampled_from(list(SpanKind)),
+    sampled=st.booleans(),
+    start=st.integers(0, TIMESTAMP_NS_MAX // 2),
+    duration=st.integers(0, 2**40),
+)
+def test_a_span_line_is_what_encode_writes(
+    name: str, given_attributes: dict[str, Any], kind: SpanKind, sampled: bool, start: int, duration: int
+) -> None:
+    """The same for spans."""
+    sampler = "always_on" if sampled else "always_off"
+    with capturing(redact=False, sampler=sampler, slow_span_s=0.0) as captured:
+        span = tracing.get_tracer("bench").start_span(
+            name, kind=kind, attributes=given_attributes, start_time=start
+        )
+        span.end(start + duration)
+        assert captured.raw[-1][0] == encode(lines.finished_fields(span))  # type: ignore[arg-type]
+
+
+@given(st.integers(-(10**18), TIMESTAMP_NS_MAX + 10**18))
+def test_a_stamp_is_the_formatted_timestamp(timestamp_ns: int) -> None:
+    """Moments outside the years that RFC 3339 can say are clamped, as the careful way does."""
+    assert fastline.stamp(timestamp_ns) == b'{"timestamp":"%b"' % format_timestamp(timestamp_ns).encode()
+
+
+def test_a_quick_line_that_is_too_long_goes_the_careful_way() -> None:
+    """Only `encode` can cut, so the quick way must see that something is to be cut."""
+    with capturing() as captured:
+        logging.getLogger("app").warning("x" * 20_000)
+        assert "[cut: 3616 of 20000 characters]" in captured.messages[0]
+
+
+def test_the_usual_record_does_go_the_quick_way() -> None:
+    """Else the other tests would compare the careful way with itself."""
+    with capturing(), tracing.span("around"):
+        logger = logging.getLogger("app")
+        record = logger.makeRecord("app", 20, "a.py", 1, "order %d of %s", (7, "ann"), None, "place")
+        records.write(record)
+        assert records._usual(record) is not None
