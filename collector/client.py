@@ -44,6 +44,7 @@ class CollectorClient:
         url: of the collector, for instance `http://127.0.0.1:4318`.
         token: bearer token for reading, if the collector wants one.
         ingest_token: bearer token for `import_records`; by default the same.
+        admin_token: bearer token for `delete`; by default the same.
         timeout_s: longest wait for one answer.
 
     One instance keeps one connection open and belongs to one thread.
@@ -55,6 +56,7 @@ class CollectorClient:
         *,
         token: str | None = None,
         ingest_token: str | None = None,
+        admin_token: str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
         parts = urlsplit(url if "//" in url else f"http://{url}")
@@ -64,6 +66,7 @@ class CollectorClient:
         self._prefix = parts.path.rstrip("/")
         self._token = token
         self._ingest_token = ingest_token or token
+        self._admin_token = admin_token or token
         self._timeout_s = timeout_s
         try:
             port = parts.port
@@ -277,7 +280,34 @@ class CollectorClient:
                 raise NotFound(f"trace {trace_id}: after {timeout_s:g} s it is {state}")
             time.sleep(poll_s)
 
-    # ---------------------------------------------------------------- import
+    # ---------------------------------------------------------------- import, delete
+
+    def delete(
+        self,
+        q: str = "",
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+    ) -> JsonObject:
+        """Delete every record that matches, at once and for good: `{"deleted"}`.
+
+        Raises:
+            QueryError: an argument cannot be understood, or there is none.
+        """
+        return self._get(
+            "/api/v1/logs",
+            method="DELETE",
+            token=self._admin_token,
+            q=q or None,
+            start=_time(start),
+            end=_time(end),
+            service=service,
+            level=level,
+            trace_id=trace_id,
+        )
 
     def import_records(
         self, records: Iterable[tuple[str, bytes]], *, overloaded_s_max: float = 60.0
@@ -317,10 +347,17 @@ class CollectorClient:
 
     # ---------------------------------------------------------------- the wire
 
-    def _get(self, path: str, **parameters: str | int | bool | None) -> JsonObject:
+    def _get(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        token: str | None = None,
+        **parameters: str | int | bool | None,
+    ) -> JsonObject:
         given = {key: _text(value) for key, value in parameters.items() if value is not None}
         query = f"?{urlencode(given)}" if given else ""
-        status, _, body = self._call("GET", path + query, token=self._token)
+        status, _, body = self._call(method, path + query, token=token or self._token)
         if status != 200:
             raise _error_of(status, body)
         return _object(body)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from collector.errors import Overloaded
 from collector.ledger import Ledger
 from collector.model import NO_ATTRIBUTES, Record, resource_key
 from collector.receive.lines import RecordLine, decode_line, line_decoder, record
@@ -26,6 +29,8 @@ from collector.wal import Wal, WalFrame
 from tracing.errors import InvalidLine
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _RESOURCES_MAX: Final = 10_000  # distinct ones that are shared between records
 
@@ -80,6 +85,7 @@ class Indexer:
         """
         self._listener = listener
         self._unheard: list[Sequence[Record]] = []  # since the last commit
+        self._asked: deque[tuple[Future[Any], Callable[[Store], Any]]] = deque()
         self._wal = wal
         self._store = store
         self._ledger = ledger
@@ -115,6 +121,28 @@ class Indexer:
         with self._changed:
             return self._changed.wait_for(lambda: self._visible_seq >= seq, timeout_s)
 
+    def perform(self, work: Callable[[Store], Result], *, timeout_s: float) -> Result:
+        """Have the indexer's thread do something with the store, which only one thread may write to.
+
+        Everything that was in the log when this was called is in the store before the work begins.
+
+        Args:
+            work: is given the store; what it returns or raises comes back here.
+            timeout_s: longest wait for the work to begin.
+        Raises:
+            Overloaded: the work has not begun in time, and will not.
+        """
+        asked: Future[Result] = Future()
+        seq = self._wal.last_seq
+        if self._thread.is_alive() and self.wait_until(seq, timeout_s):
+            self._asked.append((asked, work))
+            self._wal.nudge()
+            with suppress(TimeoutError):
+                return asked.result(timeout_s)
+            if not asked.cancel():
+                return asked.result()  # it has begun, and must not be left half known
+        raise Overloaded("the store is busy with what has come in; try again", retry_after_s=5.0)
+
     def stats(self) -> dict[str, float]:
         """Counts since the start; `lag_records` in the log, `stalled_s` since it last got shorter."""
         with self._changed:
@@ -143,6 +171,7 @@ class Indexer:
 
     def _step(self) -> bool:
         """Carry one batch over, or wait for one; return whether there was one."""
+        self._do_what_was_asked()
         last_seq = self._wal.last_seq
         frames = self._wal.read(self._appended_seq, self._limits.batch_records_max)
         if frames:
@@ -216,6 +245,15 @@ class Indexer:
             self._ledger.save()
             self._saved_s = time.monotonic()
             self._wal.release(min(seq, self._ledger.saved_seq))
+
+    def _do_what_was_asked(self) -> None:
+        while self._asked:
+            asked, work = self._asked.popleft()
+            if asked.set_running_or_notify_cancel():
+                try:
+                    asked.set_result(work(self._store))
+                except BaseException as error:  # it belongs to whoever asked
+                    asked.set_exception(error)
 
     def _tell(self) -> None:
         batches, self._unheard = self._unheard, []

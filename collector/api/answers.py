@@ -7,7 +7,6 @@ the same errors, so that a program need not care which of the two it holds.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,20 +15,23 @@ from typing import Final, Protocol
 
 from collector.api import exports, shapes, views
 from collector.api.shapes import JsonObject, plain
+from collector.api.words import (
+    checked_trace_id,
+    read_duration,
+    read_search,
+    read_time,
+    severity_number,
+)
 from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
 from collector.errors import NotFound, QueryError
 from collector.ledger import Ledger
 from collector.model import Trace
-from collector.settings import did_you_mean
 from collector.store.conditions import And, Condition, Equals, Range
 from collector.store.contract import EVERYTHING, Store
 from collector.trace.build import build_trace
-from tracing import semconv as sc
 
 PAGE_RECORDS_MAX: Final = 1_000  # longest page; whoever wants all of it exports
 WINDOW_DEFAULT: Final = "15m"  # what "root cause of now" looks at, when only the mode is given
-
-_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ class Answers:
             self.condition(q, service=service, operation=operation),
             start_ns=start_ns,
             end_ns=end_ns,
-            min_duration_ns=_duration(min_duration),
+            min_duration_ns=read_duration(min_duration),
             error=error,
             limit=self._checked_limit(limit),
         )
@@ -299,6 +301,29 @@ class Answers:
         spools = [] if self._ledger is None else self._ledger.spools()
         return plain(shapes.LedgerObject(spools=[views.spool_view(spool) for spool in spools]))
 
+    def to_delete(
+        self,
+        q: str = "",
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+    ) -> Condition:
+        """What a request to delete means; the arguments are those of `logs`.
+
+        Raises:
+            QueryError: one cannot be understood, or all are empty: nobody deletes everything by mistake.
+        """
+        condition = self.condition(q, service=service, level=level, trace_id=trace_id)
+        start_ns, end_ns = self._times(start, end)
+        if condition == EVERYTHING and start_ns is None and end_ns is None:
+            raise QueryError("name what is to be deleted: a search, a service, a trace, or a time range")
+        if start_ns is None and end_ns is None:
+            return condition
+        return And((condition, Range("timestamp_ns", low=start_ns, high=end_ns, high_included=False)))
+
     def condition(
         self,
         q: str = "",
@@ -315,68 +340,22 @@ class Answers:
         """
         parts: list[Condition] = []
         if q.strip():
-            parts.append(_parsed(q, self._clock_ns()))
+            parts.append(read_search(q, self._clock_ns()))
         if service is not None:
             parts.append(Equals("service", service))
         if operation is not None:
             parts.append(Equals("name", operation))
         if level is not None:
-            parts.append(Range("severity_number", low=_severity_number(level)))
+            parts.append(Range("severity_number", low=severity_number(level)))
         if trace_id is not None:
             parts.append(Equals("trace_id", checked_trace_id(trace_id)))
         return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else EVERYTHING
 
     def _times(self, start: str | int | None, end: str | int | None) -> tuple[int | None, int | None]:
         now_ns = self._clock_ns()
-        return _time(start, now_ns), _time(end, now_ns)
+        return read_time(start, now_ns), read_time(end, now_ns)
 
     def _checked_limit(self, limit: int) -> int:
         if not 1 <= limit <= self._limits.page_records_max:
             raise QueryError(f"limit {limit}: must be in 1..{self._limits.page_records_max}")
         return limit
-
-
-def checked_trace_id(text: str) -> str:
-    """The trace id that a text means: 32 hex digits, capitals and a UUID's dashes forgiven.
-
-    Raises:
-        QueryError: it is none.
-    """
-    trace_id = text.strip().lower().replace("-", "")
-    if not _TRACE_ID.fullmatch(trace_id):
-        raise QueryError(f"{text!r:.80}: a trace id is 32 hexadecimal digits")
-    return trace_id
-
-
-def _severity_number(level: str) -> int:
-    name = sc.normal_level(level)
-    if name is None:
-        known = did_you_mean(level.upper(), (*sc.SEVERITY_NUMBERS, *sc.SEVERITY_ALIASES))
-        raise QueryError(f"level {level!r:.80}: no such level{known or '; DEBUG, INFO, WARN and ERROR are'}")
-    return sc.SEVERITY_NUMBERS[name]
-
-
-# The languages of people are loaded when somebody speaks them: the parser alone takes longer to load than
-# most answers take to give, and a command on a data directory is over in a moment.
-
-
-def _parsed(q: str, now_ns: int) -> Condition:
-    from collector.query import parse_query
-
-    return parse_query(q, now_ns=now_ns)
-
-
-def _time(value: str | int | None, now_ns: int) -> int | None:
-    if not isinstance(value, str):
-        return value
-    from collector.query import parse_time
-
-    return parse_time(value, now_ns=now_ns)
-
-
-def _duration(value: str | int | None) -> int | None:
-    if not isinstance(value, str):
-        return value
-    from collector.query import parse_duration
-
-    return parse_duration(value)

@@ -20,20 +20,22 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from collector.api import problems, streams
 from collector.api.access import Access, Right
 from collector.api.answers import Answers
 from collector.api.bodies import Bodies, Disconnected
+from collector.api.catalogue import DELIVERIES, PAGES, QUESTIONS, REMOVALS, STREAMS
 from collector.api.ingest import Receiver, Refuse
 from collector.api.metrics import RequestCounts
 from collector.api.openapi import document
-from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, STREAMS, Question, Stream
+from collector.api.operations import Question, Removal, Stream
 from collector.api.parameters import Parameter, read_path, read_query
 from collector.api.problems import Problem, Stopping, problem_of
 from collector.api.tail import Tail
 from collector.api.workers import Workers
+from collector.store.conditions import Condition
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class Backend:
     answers: Answers
     receivers: Mapping[str, Receiver]  # by the name of the delivery
     pages: Mapping[str, Callable[[], Response]]  # by the name of the page
+    delete: Callable[[Condition], int]
     access: Access
     bodies: Bodies
     tail: Tail
@@ -89,7 +92,7 @@ def application(backend: Backend) -> Starlette:
     routes: list[Route] = []
 
     def add(path: str, name: str, right: Right, handler: Handler, refuse: Refuse | None = None) -> None:
-        method = "POST" if right == "ingest" else "GET"
+        method = {"ingest": "POST", "admin": "DELETE"}.get(right, "GET")
         guarded = _guarded(backend, name, right, handler, refuse)
         # a service may have any name, with slashes and line breaks
         routes.append(Route(path.replace("{service}", "{service:any}"), guarded, methods=[method]))
@@ -98,6 +101,8 @@ def application(backend: Backend) -> Starlette:
         add(question.path, question.name, question.right, _asking(backend, question))
     for stream in STREAMS:
         add(stream.path, stream.name, stream.right, _streaming(backend, stream))
+    for removal in REMOVALS:
+        add(removal.path, removal.name, removal.right, _removing(backend, removal))
     for delivery in DELIVERIES:
         receiver = backend.receivers[delivery.name]
         add(delivery.path, delivery.name, "ingest", _taking(backend, receiver), receiver.refuse)
@@ -171,6 +176,19 @@ def _streaming(backend: Backend, stream: Stream) -> Handler:
     return answer
 
 
+def _removing(backend: Backend, removal: Removal) -> Handler:
+    async def remove(request: Request) -> Response:
+        values = _values(removal.parameters, request)
+
+        def deleted() -> Response:
+            condition = backend.answers.to_delete(**values)
+            return Response(orjson.dumps({"deleted": backend.delete(condition)}), media_type=JSON)
+
+        return await backend.query_workers.run(deleted)
+
+    return remove
+
+
 def _taking(backend: Backend, receiver: Receiver) -> Handler:
     async def take(request: Request) -> Response:
         if backend.stopping:
@@ -205,8 +223,17 @@ def _problem_of_routing(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 404:
         detail = f"{request.url.path[:200]}: no such path; /api/v1/openapi.json lists what there is"
     elif error.status_code == 405:
-        headers["Allow"] = ", ".join(sorted(headers.get("Allow", "").split(", ")))
+        headers["Allow"] = ", ".join(_methods(request))
         detail = f"{request.method} is not known here; {headers['Allow']} is"
     else:
         detail = str(error.detail)
     return problems.problem_of_status(error.status_code, detail, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the request's path knows; Starlette names those of its first route only."""
+    known: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            known |= route.methods
+    return sorted(known)

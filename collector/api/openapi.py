@@ -10,18 +10,10 @@ import msgspec
 import orjson
 
 from collector.api import problems
-from collector.api.operations import (
-    DELIVERIES,
-    PAGES,
-    QUESTIONS,
-    STREAMS,
-    Delivery,
-    Page,
-    Question,
-    Stream,
-)
+from collector.api.catalogue import DELIVERIES, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.operations import Delivery, Page, Question, Removal, Stream
 from collector.api.parameters import Parameter
-from collector.api.shapes import JsonObject
+from collector.api.shapes import DeletedObject, JsonObject
 
 REF: Final = "#/components/schemas/{name}"
 # Any call may meet these: no HTTP, a wrong token, another host's name, no room, a fault of our own.
@@ -49,6 +41,8 @@ def document(version: str) -> JsonObject:
         paths.setdefault(question.path, {})["get"] = _question(question, examples[question.name])
     for stream in STREAMS:
         paths.setdefault(stream.path, {})["get"] = _stream(stream)
+    for removal in REMOVALS:
+        paths.setdefault(removal.path, {})["delete"] = _removal(removal)
     for delivery in DELIVERIES:
         paths.setdefault(delivery.path, {})["post"] = _delivery(delivery)
     for page in PAGES:
@@ -84,8 +78,8 @@ def _examples() -> dict[str, JsonObject]:
 
 
 def _schemas() -> JsonObject:
-    shapes = [question.answer for question in QUESTIONS]
-    _, components = msgspec.json.schema_components(shapes, ref_template=REF)
+    answers = [*(question.answer for question in QUESTIONS), DeletedObject]
+    _, components = msgspec.json.schema_components(answers, ref_template=REF)
     components["Problem"] = {
         "type": "object",
         "description": "What went wrong, as RFC 9457 problem details; `type` never changes its meaning.",
@@ -143,6 +137,28 @@ def _stream(stream: Stream) -> JsonObject:
 
 def _stream_schema(content_type: str) -> JsonObject:
     return {"type": "object" if content_type == "application/json" else "string"}
+
+
+def _removal(removal: Removal) -> JsonObject:
+    return {
+        "operationId": removal.name,
+        "summary": removal.summary,
+        "tags": ["administration"],
+        "security": [{removal.right: []}],
+        "parameters": [_parameter(parameter) for parameter in removal.parameters],
+        "responses": {
+            "200": {
+                "description": "the records are gone from every answer, also after a crash",
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": REF.format(name=DeletedObject.__name__)},
+                        "example": {"deleted": 12},
+                    }
+                },
+            },
+            **_problem_responses((*_ALWAYS, "invalid-parameter", "invalid-query")),
+        },
+    }
 
 
 def _delivery(delivery: Delivery) -> JsonObject:

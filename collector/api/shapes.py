@@ -302,6 +302,12 @@ class LedgerObject(_Shape, frozen=True, kw_only=True):
     spools: list[SpoolObject]
 
 
+class DeletedObject(_Shape, frozen=True, kw_only=True):
+    """What a deletion has taken out."""
+
+    deleted: int  # records of every kind
+
+
 def plain(shape: msgspec.Struct) -> JsonObject:
     """The plain JSON object of a shape."""
     value: JsonObject = msgspec.to_builtins(shape)

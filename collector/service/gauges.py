@@ -28,6 +28,7 @@ def service_metrics(pipeline: Pipeline, backend: Backend, *, ready: bool) -> Ite
         pipeline.indexer.stats(),
         gauges=("appended_seq", "visible_seq", "lag_records", "stalled_s"),
     )
+    yield from _room("retention", pipeline.housekeeping.stats())
     yield from _room(
         "ledger",
         pipeline.ledger.stats(),

@@ -45,9 +45,7 @@ class LocalCollector:
             CollectorError: the directory was opened for reading only.
             Overloaded: the disk is full.
         """
-        pipeline = self._pipeline
-        if pipeline is None:
-            raise CollectorError("this data directory was opened for reading; open it with write=True")
+        pipeline = self._writable()
         taken = 0
         refused: list[Any] = []
         known_before = int(pipeline.indexer.stats().get("already_stored", 0))
@@ -59,6 +57,21 @@ class LocalCollector:
             raise CollectorError("the store does not keep up; what was imported is safe and will be indexed")
         already_stored = int(pipeline.indexer.stats().get("already_stored", 0)) - known_before
         return {"stored": taken - already_stored, "already_stored": already_stored, "refused": refused}
+
+    def delete(self, q: str = "", **given: Any) -> JsonObject:
+        """Delete records that match; the arguments are those of `Answers.to_delete`.
+
+        Raises:
+            CollectorError: the directory was opened for reading only.
+            QueryError: an argument cannot be understood, or there is none.
+        """
+        condition = self.answers.to_delete(q, **given)
+        return {"deleted": self._writable().delete(condition)}
+
+    def _writable(self) -> Pipeline:
+        if self._pipeline is None:
+            raise CollectorError("this data directory was opened for reading; open it with write=True")
+        return self._pipeline
 
     def close(self) -> None:
         """Commit and let go; closing twice is harmless."""

@@ -12,7 +12,9 @@ from collector.datadir import DataDirectory
 from collector.indexing import Indexer, IndexLimits
 from collector.intake import Intake, open_log
 from collector.ledger import Ledger
+from collector.service.housekeeping import Housekeeping
 from collector.settings import Settings
+from collector.store.conditions import Condition
 from collector.store.contract import Store
 from collector.wal import Wal, WalLimits
 
@@ -20,6 +22,7 @@ STORE: Final = "store"
 WAL: Final = "wal"
 # When a commit of everything that is left may take longer than this, something is wrong with the disk.
 DRAIN_TIMEOUT_S: Final = 120.0
+DELETE_TIMEOUT_S: Final = 60.0
 
 
 class Pipeline:
@@ -46,6 +49,7 @@ class Pipeline:
             limits=IndexLimits(commit_interval_s=settings.commit_interval_s),
             listener=self.tail,
         )
+        self.housekeeping = Housekeeping(self.indexer, settings)
         self.answers = Answers(
             store,
             ledger=ledger,
@@ -80,11 +84,22 @@ class Pipeline:
             raise
         pipeline = cls(directory, store, ledger, wal, settings)
         pipeline.indexer.start()
+        pipeline.housekeeping.start()
         return pipeline
 
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
         """Wait until everything that was taken in can be found; return whether that happened in time."""
         return self.indexer.wait_until(self.wal.last_seq, timeout_s)
+
+    def delete(self, condition: Condition) -> int:
+        """Take every record that matches out of the store, at once and durably; return how many.
+
+        Lines of it stay in the write-ahead log until their segment is released, and are not read again.
+
+        Raises:
+            Overloaded: the store is busy; nothing was deleted.
+        """
+        return self.indexer.perform(lambda store: store.delete(condition), timeout_s=DELETE_TIMEOUT_S)
 
     def close(self) -> bool:
         """Index what is left, commit, let go of the directory. Nothing may be taken in any more.
@@ -92,6 +107,7 @@ class Pipeline:
         Returns:
             Whether the store has everything; if not, the write-ahead log has, and the next start goes on.
         """
+        self.housekeeping.stop()
         finished = self.indexer.stop(DRAIN_TIMEOUT_S)
         self.wal.close()
         self.ledger.close()

@@ -179,6 +179,7 @@ class _Parts:
                 answers=self.pipeline.answers,
                 receivers=receivers(self.pipeline.intake),
                 pages={"health": self._health, "readiness": self._readiness, "metrics": self._metrics},
+                delete=self.pipeline.delete,
                 access=Access.of(settings),
                 bodies=Bodies(
                     body_bytes_max=settings.body_bytes_max,

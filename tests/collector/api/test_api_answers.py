@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import AnswerLimits, Answers, checked_trace_id
+from collector.api.answers import AnswerLimits, Answers
+from collector.api.words import checked_trace_id
 from collector.errors import NotFound, QueryError
 from collector.model import Record, Status
 from collector.store.memory import MemoryStore

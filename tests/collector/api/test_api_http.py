@@ -151,7 +151,7 @@ def test_the_client_raises_what_answers_raise(
         ("GET", "/api/v1/traces/", 404, "no-such-path"),
         ("GET", f"/api/v1/traces/{'f' * 32}", 404, "not-found"),
         ("GET", "/api/v1/traces/%00", 422, "invalid-query"),
-        ("DELETE", "/api/v1/logs", 405, "method-not-allowed"),
+        ("DELETE", "/api/v1/services", 405, "method-not-allowed"),
         ("GET", "/v1/records", 405, "method-not-allowed"),
         ("GET", "/api/v1/logs?limt=5", 422, "invalid-parameter"),
         ("GET", "/api/v1/logs?limit=5&limit=6", 422, "invalid-parameter"),
@@ -177,8 +177,8 @@ def test_every_error_is_a_problem(
 def test_a_method_that_is_not_known_names_those_that_are(collector: Collector) -> None:
     """In the header that HTTP has for it, and in words."""
     _, headers, body = call(collector, "PATCH", "/api/v1/logs")
-    assert headers["allow"] == "GET, HEAD"
-    assert json.loads(body)["detail"] == "PATCH is not known here; GET, HEAD is"
+    assert headers["allow"] == "DELETE, GET, HEAD"
+    assert json.loads(body)["detail"] == "PATCH is not known here; DELETE, GET, HEAD is"
 
 
 def test_a_long_answer_is_packed_for_those_who_read_that(collector: Collector) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from collector.api.catalogue import DELIVERIES, PAGES, QUESTIONS, REMOVALS, STREAMS
 from collector.api.openapi import document
-from collector.api.operations import DELIVERIES, PAGES, QUESTIONS, STREAMS
 from collector.api.problems import KINDS, TYPE_PREFIX, Problem
 
 DOCUMENT: dict[str, Any] = document("1.2.3")
@@ -31,7 +31,9 @@ def test_every_operation_is_in_the_document() -> None:
     names = [
         operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()
     ]
-    assert sorted(names) == sorted(item.name for item in (*QUESTIONS, *STREAMS, *DELIVERIES, *PAGES))
+    assert sorted(names) == sorted(
+        item.name for item in (*QUESTIONS, *STREAMS, *REMOVALS, *DELIVERIES, *PAGES)
+    )
 
 
 def test_the_document_is_openapi() -> None:

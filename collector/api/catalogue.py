@@ -1,0 +1,352 @@
+"""What the API offers: every operation, declared once for the router and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from collector.api import exports, shapes
+from collector.api.answers import PAGE_RECORDS_MAX
+from collector.api.operations import Delivery, Page, Question, Removal, Stream
+from collector.api.parameters import Parameter
+from collector.api.shapes import JsonObject
+
+_TIME: Final = "in human words (`15m`, `2h`, `yesterday 14:00`), RFC 3339, or epoch nanoseconds"
+TRACE_ID: Final = Parameter(
+    name="trace_id",
+    kind="trace_id",
+    description="the trace: 32 hexadecimal digits; a UUID with dashes is taken, too",
+    example="4bf92f3577b34da6a3ce929d0e0e4736",
+)
+START: Final = Parameter(
+    name="start", kind="time", description=f"earliest time, included: {_TIME}", example="15m"
+)
+END: Final = Parameter(
+    name="end", kind="time", description=f"latest time, not included: {_TIME}", example="now"
+)
+QUERY: Final = Parameter(
+    name="q",
+    kind="text",
+    description='search text, for instance `service:orders level:ERROR "card declined"`; empty: everything',
+    example="level:>=WARN",
+    default="",
+)
+LEVEL: Final = Parameter(name="level", kind="text", description="this level or above", example="WARN")
+SERVICE: Final = Parameter(name="service", kind="text", description="name of the service", example="orders")
+
+
+def _in_path(parameter: Parameter) -> Parameter:
+    return Parameter(
+        name=parameter.name,
+        kind=parameter.kind,
+        description=parameter.description,
+        example=parameter.example,
+        place="path",
+    )
+
+
+def _limit(default: int) -> Parameter:
+    return Parameter(
+        name="limit",
+        kind="integer",
+        description="how many, newest first",
+        minimum=1,
+        maximum=PAGE_RECORDS_MAX,
+        default=default,
+        example=default,
+    )
+
+
+QUESTIONS: Final[tuple[Question, ...]] = (
+    Question(
+        name="findTraces",
+        path="/api/v1/traces",
+        summary="Find traces, newest first",
+        ask=lambda answers, given: answers.traces(**given),
+        answer=shapes.TracesObject,
+        parameters=(
+            QUERY,
+            START,
+            END,
+            SERVICE,
+            Parameter(name="operation", kind="text", description="name of a span", example="POST /orders"),
+            Parameter(
+                name="min_duration",
+                kind="duration",
+                description="shortest length of the whole trace",
+                example="250ms",
+            ),
+            Parameter(
+                name="error",
+                kind="boolean",
+                description="only traces with, or without, an error",
+                example=True,
+            ),
+            _limit(20),
+        ),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getTrace",
+        path="/api/v1/traces/{trace_id}",
+        summary="The call chain of a trace: spans parents first, each with its logs, and what is missing",
+        ask=lambda answers, given: answers.trace(**given),
+        answer=shapes.TraceObject,
+        parameters=(_in_path(TRACE_ID),),
+        problems=("invalid-query", "not-found"),
+    ),
+    Question(
+        name="findLogs",
+        path="/api/v1/logs",
+        summary="Find records, newest first, a page at a time",
+        ask=lambda answers, given: answers.logs(**given),
+        answer=shapes.LogsObject,
+        parameters=(
+            QUERY,
+            START,
+            END,
+            SERVICE,
+            LEVEL,
+            TRACE_ID,
+            _limit(50),
+            Parameter(name="cursor", kind="text", description="`cursor` of the page before"),
+            Parameter(name="total", kind="boolean", description="count all that match, too", example=False),
+        ),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getRootCause",
+        path="/api/v1/root-cause",
+        summary="What caused the fault of a trace, or of a time range, with the records that prove it",
+        ask=lambda answers, given: answers.root_cause(**given),
+        answer=shapes.VerdictObject,
+        parameters=(TRACE_ID, START, END),
+        problems=("invalid-query", "not-found"),
+    ),
+    Question(
+        name="listServices",
+        path="/api/v1/services",
+        summary="Every service seen, with counts and durations",
+        ask=lambda answers, given: answers.services(**given),
+        answer=shapes.ServicesObject,
+        parameters=(START, END),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="listOperations",
+        path="/api/v1/services/{service}/operations",
+        summary="Every operation of a service, with counts and durations",
+        ask=lambda answers, given: answers.operations(**given),
+        answer=shapes.OperationsObject,
+        parameters=(_in_path(SERVICE), START, END),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getTopology",
+        path="/api/v1/topology",
+        summary="Who calls whom",
+        ask=lambda answers, given: answers.topology(**given),
+        answer=shapes.TopologyObject,
+        parameters=(START, END),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getStats",
+        path="/api/v1/stats",
+        summary="Counts and sizes; `records` counts logs and spans, each once",
+        ask=lambda answers, given: answers.stats(),
+        answer=shapes.StatsObject,
+    ),
+    Question(
+        name="getLedger",
+        path="/api/v1/ledger",
+        summary="What arrived of each process, what is missing, and whether it has ended",
+        ask=lambda answers, given: answers.ledger(),
+        answer=shapes.LedgerObject,
+    ),
+)
+
+_FILTERS: Final = (QUERY, SERVICE, LEVEL, TRACE_ID)
+
+STREAMS: Final[tuple[Stream, ...]] = (
+    Stream(
+        name="tailLogs",
+        path="/api/v1/logs/tail",
+        summary="Records as they become visible, as server-sent events without end",
+        content_types=("text/event-stream",),
+        parameters=_FILTERS,
+    ),
+    Stream(
+        name="exportLogs",
+        path="/api/v1/logs/export",
+        summary="Every record that matches, newest first, in a format for other tools",
+        content_types=("application/x-ndjson", "text/csv"),
+        parameters=(
+            Parameter(
+                name="format",
+                kind="text",
+                description="`otlp-json` gives lines of `TracesData` and `LogsData`",
+                choices=tuple(exports.FORMATS),
+                default="ndjson",
+                example="csv",
+            ),
+            *_FILTERS,
+            START,
+            END,
+            Parameter(
+                name="limit",
+                kind="integer",
+                description="how many, newest first; absent: all",
+                minimum=1,
+                maximum=1_000_000_000,
+                example=1000,
+            ),
+        ),
+    ),
+    Stream(
+        name="exportTrace",
+        path="/api/v1/traces/{trace_id}/export",
+        summary="One call chain as a Chrome trace, for Perfetto and chrome://tracing",
+        content_types=("application/json",),
+        parameters=(_in_path(TRACE_ID),),
+        problems=("invalid-query", "not-found"),
+    ),
+)
+
+REMOVALS: Final[tuple[Removal, ...]] = (
+    Removal(
+        name="deleteTrace",
+        path="/api/v1/traces/{trace_id}",
+        summary="Delete every record of a trace, at once and for good",
+        parameters=(_in_path(TRACE_ID),),
+    ),
+    Removal(
+        name="deleteLogs",
+        path="/api/v1/logs",
+        summary="Delete every record that matches, at once and for good; one parameter is needed",
+        parameters=(*_FILTERS, START, END),
+    ),
+)
+
+_OTLP_TYPES: Final = ("application/x-protobuf", "application/json")
+_OTLP_ANSWERS: Final[dict[str, JsonObject]] = {
+    "application/x-protobuf": {"type": "string", "format": "binary"},
+    "application/json": {"type": "object", "properties": {"partialSuccess": {"type": "object"}}},
+}
+_ENCODING: Final = Parameter(
+    name="Content-Encoding",
+    kind="text",
+    description="how the body is packed; absent: it is not",
+    choices=("gzip", "zstd", "identity"),
+)
+
+DELIVERIES: Final[tuple[Delivery, ...]] = (
+    Delivery(
+        name="ingestRecords",
+        path="/v1/records",
+        summary="Take record lines in, each once",
+        description=(
+            "A spool's lines with their position: the first line of the body is the segment's header, then"
+            " whole record lines. With `Backtrail-Import: 1` instead of the spool headers each line carries"
+            " its own `uid`. Refused lines are named one by one and count as done."
+        ),
+        content_types=("application/x-ndjson",),
+        answers={
+            "application/json": {
+                "type": "object",
+                "required": ["acknowledged_offset", "stored", "refused"],
+                "properties": {
+                    "acknowledged_offset": {
+                        "type": ["integer", "null"],
+                        "description": "first byte that is not yet durable; null: an import has no offsets",
+                    },
+                    "stored": {"type": "integer"},
+                    "refused": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["offset", "reason", "field", "message"],
+                            "properties": {
+                                "offset": {"type": "integer"},
+                                "reason": {"type": "string"},
+                                "field": {"type": ["string", "null"]},
+                                "message": {"type": "string"},
+                            },
+                        },
+                    },
+                },
+            }
+        },
+        headers=(
+            Parameter(
+                name="Backtrail-Format", kind="text", description="version of the line format", example="1"
+            ),
+            Parameter(name="Backtrail-Spool", kind="text", description="the spool: 32 hexadecimal digits"),
+            Parameter(name="Backtrail-Offset", kind="text", description="offset of the first record line"),
+            Parameter(name="Backtrail-Import", kind="text", description="`1`: lines carry their own `uid`"),
+            _ENCODING,
+        ),
+    ),
+    Delivery(
+        name="ingestOtlpLogs",
+        path="/v1/logs",
+        summary="Take OTLP logs in",
+        description="OTLP/HTTP `ExportLogsServiceRequest`, protobuf or JSON.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        refusals=_OTLP_TYPES,
+        headers=(_ENCODING,),
+    ),
+    Delivery(
+        name="ingestOtlpTraces",
+        path="/v1/traces",
+        summary="Take OTLP spans in",
+        description="OTLP/HTTP `ExportTraceServiceRequest`, protobuf or JSON.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        refusals=_OTLP_TYPES,
+        headers=(_ENCODING,),
+    ),
+    Delivery(
+        name="ingestOtlpMetrics",
+        path="/v1/metrics",
+        summary="Answer OTLP metrics politely",
+        description="Metrics are not kept here: they are counted, dropped, and the answer says so.",
+        content_types=_OTLP_TYPES,
+        answers=_OTLP_ANSWERS,
+        refusals=_OTLP_TYPES,
+        headers=(_ENCODING,),
+    ),
+)
+
+PAGES: Final[tuple[Page, ...]] = (
+    Page(
+        name="health",
+        path="/healthz",
+        summary="Whether the process answers at all",
+        content_type="application/json",
+        answers={200: "it does"},
+    ),
+    Page(
+        name="readiness",
+        path="/readyz",
+        summary="Whether records that come in also become visible",
+        content_type="application/json",
+        answers={200: "they do", 503: "they do not: starting, stopping, or the index makes no progress"},
+    ),
+    Page(
+        name="metrics",
+        path="/metrics",
+        summary="Counters and gauges as Prometheus text",
+        content_type="text/plain",
+        answers={200: "Prometheus text format 0.0.4"},
+        right="read",
+        blocks=True,
+    ),
+    Page(
+        name="openapi",
+        path="/api/v1/openapi.json",
+        summary="This document",
+        content_type="application/json",
+        answers={200: "OpenAPI 3.1"},
+    ),
+)
