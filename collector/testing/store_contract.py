@@ -13,7 +13,7 @@ class TestMyStore(StoreContract):
 
 A store that cannot keep a promise by its nature names the test and the reason in `cannot_keep`.
 The kit compares for equality, so that answers with something extra fail, too. For each promise
-`tests/collector/store/test_store_contract_bites.py` has a store that breaks it, and is rejected.
+`tests/collector/store/test_store_contract_bites_*.py` have a store that breaks it, and is rejected.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collector.model import Record
 from collector.store.conditions import And, Condition, Equals, Range, matches
 from collector.store.embedded import schema as sc
 from collector.store.embedded.snapshot import Hit, Snapshot
-from collector.store.embedded.translate import MINUTES_MAX, both, minutes_query, translate
+from collector.store.embedded.translate import both, minutes_query, translate
 from collector.store.paging import Place, place_of
 
 CHUNK_RECORDS_MAX: Final = 8192  # tantivy reserves room for as many as are asked for
@@ -23,6 +23,7 @@ CHUNK_RECORDS_MAX: Final = 8192  # tantivy reserves room for as many as are aske
 _NARROWED_RECORDS_MIN: Final = 20_000
 _MINUTES_RESERVE: Final = 4
 _MINUTES_GROWTH: Final = 16
+_MINUTES_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Plan:
         """The query from an edge on, perhaps of some minutes only; then also where these end."""
         query = self.query if edge is None else self._from(edge, newest_first)
         bounds = self.snapshot.bounds
-        if minutes is None or minutes > MINUTES_MAX or bounds is None:
+        if minutes is None or minutes > _MINUTES_MAX or bounds is None:
             return query, None
         newest = sc.minute_of(bounds[1] if edge is None else min(edge, bounds[1]))
         oldest = newest - minutes + 1

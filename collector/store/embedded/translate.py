@@ -49,7 +49,6 @@ _INSTANCE: Final = "instance"  # a field of its own name that lives in the resou
 _OWN_FIELDS: Final = TEXT_FIELDS | NUMBER_FIELDS | WORD_FIELDS
 _PROFILE_FIELDS: Final = _OWN_FIELDS - {*ID_TERMS, *_WORDS, *_COLUMNS, _INSTANCE}
 
-MINUTES_MAX: Final = 2_000  # of more minutes the set is no help any more
 EVERY: Final = tantivy.Query.all_query()  # one object, so that it is known and left out of conjunctions
 
 Leaf = Words | Equals | Wildcard | Range | Exists
@@ -176,13 +175,13 @@ def _column_leaf(condition: Leaf, column: str, snapshot: Snapshot) -> Translated
     match condition:
         case Equals(_, value):
             wanted = _as_integer(value)
-            return _nothing() if wanted is None else _between(column, wanted, wanted, snapshot)
+            return _nothing() if wanted is None else _between(column, wanted, wanted)
         case Range(_, low, high, low_included, high_included):
             if _is_nan(low) or _is_nan(high):
                 return _at_least(condition, snapshot)
             lowest = None if low is None else _next_integer(low, included=low_included, step=1)
             highest = None if high is None else _next_integer(high, included=high_included, step=-1)
-            return _between(column, lowest, highest, snapshot)
+            return _between(column, lowest, highest)
         case _:
             return _at_least(condition, snapshot)
 
@@ -328,7 +327,7 @@ def numbered(column: str, numbers: frozenset[int], snapshot: Snapshot) -> Transl
     return Translated(_none_of(tantivy.Query.term_set_query(sc.SCHEMA, column, others)), True)
 
 
-def _between(column: str, low: int | None, high: int | None, snapshot: Snapshot) -> Translated:
+def _between(column: str, low: int | None, high: int | None) -> Translated:
     """The records whose number lies between the bounds, both included; columns are clamped to 64 bits."""
     if low is not None and high is not None and low > high:
         return _nothing()
@@ -337,25 +336,14 @@ def _between(column: str, low: int | None, high: int | None, snapshot: Snapshot)
         exact = False
     if high is not None and not sc.I64_MIN <= high < sc.I64_MAX:
         exact = False
-    first = sc.I64_MIN if low is None else sc.clamped(low)
-    last = sc.I64_MAX if high is None else sc.clamped(high)
-    query = tantivy.Query.range_query(sc.SCHEMA, column, tantivy.FieldType.Integer, first, last)
-    if column == sc.ORDER:
-        query = both(_minutes(first, last, snapshot), query)
+    query = tantivy.Query.range_query(
+        sc.SCHEMA,
+        column,
+        tantivy.FieldType.Integer,
+        sc.I64_MIN if low is None else sc.clamped(low),
+        sc.I64_MAX if high is None else sc.clamped(high),
+    )
     return Translated(query, exact)
-
-
-def _minutes(first: int, last: int, snapshot: Snapshot) -> tantivy.Query:
-    """The records of the minutes of a short time, by the index: a column would be read from end to end."""
-    bounds = snapshot.bounds
-    if bounds is None:
-        return EVERY
-    oldest, newest = sc.minute_of(bounds[0]), sc.minute_of(bounds[1])
-    first_minute, last_minute = max(oldest, sc.minute_of(first)), min(newest, sc.minute_of(last))
-    asked = last_minute - first_minute + 1
-    if asked > MINUTES_MAX or 2 * asked > newest - oldest:
-        return EVERY
-    return minutes_query(first_minute, last_minute)
 
 
 def minutes_query(first: int, last: int) -> tantivy.Query:
