@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from collector.model import Record
 from collector.store.conditions import field_values, text_of
@@ -34,7 +34,7 @@ _CALL_COLUMNS: Final = (n.TRACE_ID, n.SPAN_ID, n.PARENT_SPAN_ID, n.SERVICE_NAME,
 
 def tallies(reader: Reader, plan: Plan) -> dict[_TallyKey, Tally]:
     """Counts by `(service, span name)`, as `summaries.tally_records` makes them of records."""
-    long = _too_long(n.SERVICE_NAME, n.NAME)
+    long = _beyond(n.SERVICE_NAME, n.NAME)
     sources: list[dict[str, Any]] = [
         _source("service", n.SERVICE_NAME),
         _source("kind", n.KIND),
@@ -64,9 +64,10 @@ def facet_counts(reader: Reader, plan: Plan, field: str) -> Counter[str]:
     """How many records have each value of a field."""
     if field in TEXT_FIELDS:
         column = TEXT_FIELDS[field]
-        return _column_counts(reader, plan, field, [column], _too_long(column))
+        return _column_counts(reader, plan, field, [column], _beyond(column))
     if field in NUMBER_FIELDS:
-        return _column_counts(reader, plan, field, [NUMBER_FIELDS[field]], None)
+        column = NUMBER_FIELDS[field]
+        return _column_counts(reader, plan, field, [column], _beyond(column))
     return _attribute_counts(reader, plan, field)
 
 
@@ -121,30 +122,52 @@ def _column_counts(
     return counts
 
 
-def edges(reader: Reader, names: Names, time: Query) -> list[Edge]:
-    """Who called whom: every span that names a parent, joined with the spans that have its id."""
-    owners: dict[tuple[str, str], set[str]] = defaultdict(set)
-    calls: list[tuple[str, str, str, bool]] = []
-    for hit in reader.scan_columns(names.spans, time, _CALL_COLUMNS):
-        trace_id, service = hit.value(n.TRACE_ID), hit.value(n.SERVICE_NAME)
-        owners[trace_id, hit.value(n.SPAN_ID)].add(service)
-        parent = hit.value(n.PARENT_SPAN_ID)
-        if parent is not None:
-            calls.append((trace_id, parent, service, bool(hit.value(n.ERROR))))
-    wanted = {parent for trace_id, parent, _, _ in calls if (trace_id, parent) not in owners}
+def edges(reader: Reader, names: Names, plan: Plan) -> list[Edge]:
+    """Who called whom: every span of the plan that names a parent, joined with the spans that have its id."""
+    owners: dict[tuple[str | None, str | None], set[str]] = defaultdict(set)
+    calls: list[_Call] = []
+    for call in _calls(reader, names, plan):
+        owners[call.trace_id, call.span_id].add(call.service)
+        if call.parent_span_id is not None:
+            calls.append(call)
+    wanted = {call.parent_span_id for call in calls if (call.trace_id, call.parent_span_id) not in owners}
     for hit in _spans_with_ids(reader, names, wanted):
         owners[hit.value(n.TRACE_ID), hit.value(n.SPAN_ID)].add(hit.value(n.SERVICE_NAME))
     totals: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for trace_id, parent, service, failed in calls:
-        caller = caller_of(service, owners.get((trace_id, parent), ()))
+    for call in calls:
+        caller = caller_of(call.service, owners.get((call.trace_id, call.parent_span_id), ()))
         if caller is not None:
-            total, errors = totals[caller, service]
-            totals[caller, service] = total + 1, errors + failed
+            total, errors = totals[caller, call.service]
+            totals[caller, call.service] = total + 1, errors + call.failed
     return edges_from(totals)
 
 
-def _spans_with_ids(reader: Reader, names: Names, span_ids: Iterable[str]) -> Iterator[Hit]:
-    ids = sorted(span_ids)
+class _Call(NamedTuple):
+    trace_id: str | None
+    span_id: str | None
+    parent_span_id: str | None
+    service: str
+    failed: bool
+
+
+def _calls(reader: Reader, names: Names, plan: Plan) -> Iterator[_Call]:
+    for hit in reader.scan_columns(names.spans, plan.certain, _CALL_COLUMNS):
+        yield _Call(
+            hit.value(n.TRACE_ID),
+            hit.value(n.SPAN_ID),
+            hit.value(n.PARENT_SPAN_ID),
+            hit.value(n.SERVICE_NAME),
+            bool(hit.value(n.ERROR)),
+        )
+    for record in reader.doubtful_matches(plan):
+        if record.kind == "span":
+            yield _Call(
+                record.trace_id, record.span_id, record.parent_span_id, record.service, record.is_error
+            )
+
+
+def _spans_with_ids(reader: Reader, names: Names, span_ids: Iterable[str | None]) -> Iterator[Hit]:
+    ids = sorted(filter(None, span_ids))
     for at in range(0, len(ids), _IDS_MAX):
         query: Query = {"terms": {n.SPAN_ID: ids[at : at + _IDS_MAX]}}
         yield from reader.scan_columns(f"{names.spans},{names.notes}", query, _CALL_COLUMNS)
@@ -157,8 +180,8 @@ def _looked_at(reader: Reader, plan: Plan, look_at: Query | None) -> Iterator[Re
         yield from reader.scan(plan.indices, all_of([plan.certain, look_at]))
 
 
-def _too_long(*columns: str) -> Query:
-    return {"terms": {n.TERMS: [n.LONG_TERM + column for column in columns]}}
+def _beyond(*columns: str) -> Query:
+    return {"terms": {n.TERMS: [n.BEYOND_TERM + column for column in columns]}}
 
 
 def _source(name: str, column: str, *, optional: bool = False) -> dict[str, Any]:

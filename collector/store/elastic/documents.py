@@ -33,10 +33,12 @@ from tracing.semconv import SERVICE_INSTANCE_ID
 # Longest text of one of our own fields that is indexed as it stands. Half of the mapping's `ignore_above`,
 # which counts in UTF-16, where a character may take two.
 TEXT_CHARS_MAX: Final = 512
-TIMESTAMP_NS_MAX: Final = 2**63 - 1  # of `date_nanos`: in the year 2262
+NUMBER_MAX: Final = 2**63 - 1  # of a `long`, and of a `date_nanos`: in the year 2262
+NUMBER_MIN: Final = -(2**63)
 ID_BYTES_MAX: Final = 512  # Elasticsearch's limit on `_id`
 _RESOURCES_MAX: Final = 10_000
 _NO_TERMS: Final[list[str]] = []
+_NOTHING: Final = msgspec.Raw()  # this very one is left out
 
 
 class Document(
@@ -91,7 +93,7 @@ class Document(
     attributes: dict[str, Any] = NO_ATTRIBUTES
     events: tuple[Event, ...] = ()
     links: tuple[Link, ...] = ()
-    resource: msgspec.Raw = msgspec.Raw()
+    resource: msgspec.Raw = _NOTHING
     attributes_overflow: dict[str, str] = {}
     record_seq: int = 0
     record_error: bool = False
@@ -100,6 +102,10 @@ class Document(
     record_words: str | None = None
     record_exception_words: str | None = None
     record_loss: dict[str, Any] | None = None
+    record_late: str | None = None
+    record_large: dict[
+        str, int
+    ] = {}  # numbers beyond 64 bits by the model's name; their fields hold the nearest
     record_has: list[str] = []  # parts that are there and empty, which omitting would lose
     record_attributes: str | None = None  # JSON; instead of `attributes`
     record_resource: str | None = None  # JSON; instead of `resource`
@@ -116,7 +122,7 @@ class _KnownResource(msgspec.Struct, frozen=True):
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Document)
-_NO_RESOURCE: Final = _KnownResource(msgspec.Raw(), _NO_TERMS, None, None)
+_NO_RESOURCE: Final = _KnownResource(_NOTHING, _NO_TERMS, None, None)
 
 
 class DocumentEncoder:
@@ -158,7 +164,12 @@ class DocumentEncoder:
                 if not whole:
                     kept_whole = _encoder.encode(record.attributes).decode()
         message, exception, source, status = record.message, record.exception, record.source, record.status
-        long = _long_fields(record, resource.instance)
+        beyond = _beyond(record, resource.instance)
+        large: dict[str, int] = {}
+        if beyond:
+            terms = terms + [n.BEYOND_TERM + name for name in beyond]
+            record, large = _clamped(record)
+            source = record.source
         has = _empty_parts(exception, source) if exception or source else []
         document = Document(
             timestamp=_iso(record.timestamp_ns),
@@ -193,11 +204,15 @@ class DocumentEncoder:
             attributes_overflow=overflow,
             record_seq=record.seq,
             record_error=record.is_error,
-            record_bucket=bucket_of(record.duration_ns or 0) if record.kind == "span" else None,
-            record_terms=terms + long if long else terms,
+            record_bucket=bucket_of(large.get("duration_ns", record.duration_ns) or 0)
+            if record.kind == "span"
+            else None,
+            record_terms=terms,
             record_words=_words(message),
             record_exception_words=_words(exception.message) if exception else None,
             record_loss=record.loss,
+            record_late=late_text(large["timestamp_ns"]) if "timestamp_ns" in large else None,
+            record_large=large,
             record_has=has,
             record_attributes=kept_whole,
             record_resource=resource.whole,
@@ -245,10 +260,7 @@ def document_id(uid: str) -> str:
 
 def unstorable(record: Record) -> str | None:
     """Why no cluster can ever take a record, `None` if one can; a word for a counter."""
-    for moment in (record.timestamp_ns, record.received_ns):
-        if not 0 <= moment <= TIMESTAMP_NS_MAX:
-            return "timestamp_out_of_range"
-    return None
+    return "timestamp_out_of_range" if record.timestamp_ns < 0 or record.received_ns < 0 else None
 
 
 def decode(source: bytes) -> Record:
@@ -262,7 +274,7 @@ def decode(source: bytes) -> Record:
     if document.record_attributes is not None:
         attributes = msgspec.json.decode(document.record_attributes)
     has = document.record_has
-    return Record(
+    found = Record(
         uid=document.record_uid,
         timestamp_ns=parse_timestamp(document.timestamp),
         level=document.severity_text,
@@ -291,11 +303,12 @@ def decode(source: bytes) -> Record:
         received_ns=parse_timestamp(document.observed_timestamp) if document.observed_timestamp else 0,
         seq=document.record_seq,
     )
+    return _with_large(found, document.record_large) if document.record_large else found
 
 
 def timestamp_text(timestamp_ns: int) -> str:
     """Epoch nanoseconds as Elasticsearch reads a `date_nanos`; beyond its years, the last of them."""
-    return format_timestamp(min(max(timestamp_ns, 0), TIMESTAMP_NS_MAX))
+    return format_timestamp(min(max(timestamp_ns, 0), NUMBER_MAX))
 
 
 def _resource_of(document: Document) -> dict[str, Any]:
@@ -337,10 +350,15 @@ def _empty_parts(exception: ExceptionInfo | None, source: Source | None) -> list
     return found
 
 
-def _long_fields(record: Record, instance: str | None) -> list[str]:
-    """Terms that name the fields whose text is too long to be indexed whole."""
+def late_text(timestamp_ns: int) -> str:
+    """A time beyond the last that `@timestamp` can say, as text that sorts as the times do."""
+    return f"{timestamp_ns:039d}"
+
+
+def _beyond(record: Record, instance: str | None) -> list[str]:
+    """The fields whose text is too long, or whose number is too large, to be indexed as it is."""
     found = []
-    exception, source = record.exception, record.source
+    exception, source, status = record.exception, record.source, record.status
     for name, text in (
         (n.SERVICE_NAME, record.service),
         (n.NAME, record.name),
@@ -350,7 +368,7 @@ def _long_fields(record: Record, instance: str | None) -> list[str]:
         (n.CODE_FUNCTION, source.function if source else None),
         (n.INSTANCE, instance),
         (n.SPAN_KIND, record.span_kind),
-        (n.STATUS_CODE, record.status.code if record.status else None),
+        (n.STATUS_CODE, status.code if status else None),
         (n.SEVERITY_TEXT, record.level),
         (n.TRACE_ID, record.trace_id),
         (n.SPAN_ID, record.span_id),
@@ -358,8 +376,40 @@ def _long_fields(record: Record, instance: str | None) -> list[str]:
         (n.UID, record.uid),
     ):
         if text is not None and len(text) > TEXT_CHARS_MAX:
-            found.append(n.LONG_TERM + name)
+            found.append(name)
+    if record.timestamp_ns >= NUMBER_MAX:
+        found.append(n.TIMESTAMP)
+    if record.received_ns >= NUMBER_MAX:
+        found.append(n.OBSERVED)
+    if record.duration_ns is not None and record.duration_ns >= NUMBER_MAX:
+        found.append(n.DURATION)
+    if source is not None and source.line is not None and not NUMBER_MIN < source.line < NUMBER_MAX:
+        found.append(n.CODE_LINE)
     return found
+
+
+def _clamped(record: Record) -> tuple[Record, dict[str, int]]:
+    """The record with every number within 64 bits, and the numbers that were not."""
+    large: dict[str, int] = {}
+    changes: dict[str, Any] = {}
+    for name in ("timestamp_ns", "received_ns", "duration_ns"):
+        number = getattr(record, name)
+        if number is not None and number > NUMBER_MAX:
+            large[name] = number
+            changes[name] = NUMBER_MAX
+    source = record.source
+    if source is not None and source.line is not None and not NUMBER_MIN <= source.line <= NUMBER_MAX:
+        large["source.line"] = source.line
+        line = min(max(source.line, NUMBER_MIN), NUMBER_MAX)
+        changes["source"] = msgspec.structs.replace(source, line=line)
+    return (msgspec.structs.replace(record, **changes) if changes else record), large
+
+
+def _with_large(record: Record, large: dict[str, int]) -> Record:
+    changes: dict[str, Any] = {name: number for name, number in large.items() if name != "source.line"}
+    if "source.line" in large and record.source is not None:
+        changes["source"] = msgspec.structs.replace(record.source, line=large["source.line"])
+    return msgspec.structs.replace(record, **changes)
 
 
 def _words(text: str | None) -> str | None:

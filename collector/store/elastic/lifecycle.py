@@ -18,6 +18,7 @@ from collector.store.elastic.translate import Query, none_of
 
 logger = logging.getLogger(__name__)
 
+_DAY_NS: Final = 86_400 * 10**9
 DELETE_TIMEOUT_S: Final = 3_600.0  # a deletion reads all that it deletes
 
 
@@ -61,7 +62,7 @@ class Lifecycle:
             self._streams.reload()
         return rolled
 
-    def drop_before(self, received_ns: int) -> int:
+    def drop_indices(self, received_ns: int) -> int:
         """Delete every index in which all records arrived earlier; return how many records went."""
         self._streams.reload()
         dropped = 0
@@ -78,6 +79,11 @@ class Lifecycle:
         if dropped:
             self._streams.reload()
         return dropped
+
+    def drop_days(self, received_ns: int) -> int:
+        """Delete the records of every day of arrival that was over by then, out of indices that stay."""
+        midnight_ns = received_ns - received_ns % _DAY_NS
+        return self.delete({"range": {n.OBSERVED: {"lt": timestamp_text(midnight_ns)}}})
 
     def delete(self, query: Query) -> int:
         """Take out every document that a query finds, at once; return how many."""

@@ -104,6 +104,7 @@ def _mappings(stream: str, names: Names, server: Server) -> dict[str, Any]:
         n.UID: _KEYWORD,
         n.KIND: _KEYWORD,
         n.ERROR: {"type": "boolean"},
+        n.LATE: _KEYWORD,
         n.BUCKET: {"type": "short"},
         n.TERMS: {"type": "keyword", "doc_values": False, "norms": False},
         n.WORDS: _text("backtrail_words"),

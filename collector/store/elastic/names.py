@@ -38,12 +38,13 @@ BUCKET: Final = "record_bucket"  # `durations.bucket_of` a span's duration
 TERMS: Final = "record_terms"  # what attributes are found by; see `documents`
 WORDS: Final = "record_words"  # tokens of a message that is not all ASCII
 EXCEPTION_WORDS: Final = "record_exception_words"
+LATE: Final = "record_late"  # orders what is beyond the last `TIMESTAMP`, which has an end in 2262
 OVERFLOW: Final = "attributes_overflow"  # one `flattened` field for keys beyond the guard's limit
 
 # First character of a term in `TERMS`.
 ATTRIBUTE_TERM: Final = "a"  # as `embedded.terms` writes it
 RESOURCE_TERM: Final = "r"  # the same for a resource's attribute
-LONG_TERM: Final = "L"  # then the name of a field whose text is too long for its index
+BEYOND_TERM: Final = "L"  # then the name of a field whose value is too long or too large for its index
 
 
 @dataclass(frozen=True, slots=True)

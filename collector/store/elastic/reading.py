@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from collector.errors import StoreFailed
 from collector.model import Record
-from collector.store.conditions import Condition, counted, fields_of, matches
+from collector.store.conditions import And, Condition, counted, fields_of, matches
 from collector.store.elastic import names as n
 from collector.store.elastic.connection import Connection, Rejected
-from collector.store.elastic.documents import decode, timestamp_text
+from collector.store.elastic.documents import NUMBER_MAX, decode, late_text, timestamp_text
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
-from collector.store.elastic.translate import Query, Translated, all_of, translate, within_time
+from collector.store.elastic.translate import Query, Translated, translate, window
 from collector.store.paging import Place, place_of
 
 _TIME_FORMAT: Final = "strict_date_optional_time_nanos"
@@ -65,24 +65,22 @@ class Plan(msgspec.Struct, frozen=True):
 
     indices: str
     translated: Translated
-    time: Query
     matches: Callable[[Record], bool]
 
     @property
     def superset(self) -> Query:
         """Finds every document that may match."""
-        return all_of([self.time, self.translated.superset])
+        return self.translated.superset
 
     @property
     def certain(self) -> Query:
         """Finds the documents that match beyond doubt."""
-        return all_of([self.time, self.translated.certain])
+        return self.translated.certain
 
     @property
     def doubtful(self) -> Query | None:
         """Finds the documents that have to be looked at."""
-        doubt = self.translated.doubt
-        return None if doubt is None else all_of([self.time, doubt])
+        return self.translated.doubt
 
 
 class Reader:
@@ -95,13 +93,13 @@ class Reader:
 
     def plan(self, condition: Condition, start_ns: int | None, end_ns: int | None) -> Plan:
         """Make a question ready; `span_start` and `loss` are asked only when it is about `kind`."""
-        wanted = counted(condition)
+        time = window(start_ns, end_ns)
+        wanted = And((time, counted(condition)))
         everywhere = any(field == "kind" for field in fields_of(condition))
         streams = self._names.streams if everywhere else (self._names.logs, self._names.spans)
         return Plan(
             indices=",".join(streams),
-            translated=translate(condition),
-            time=within_time(start_ns, end_ns),
+            translated=translate(And((time, condition))),
             matches=lambda record: matches(wanted, record),
         )
 
@@ -113,8 +111,7 @@ class Reader:
         doubtful = plan.doubtful is not None
         size = min(self._page_records, limit if not doubtful else max(limit, 100))
         while len(found) < limit:
-            after = None if before is None else [timestamp_text(before[0]), before[1]]
-            hits = self._sorted(plan.indices, plan.superset, size, after, "desc")
+            hits = self._sorted(plan.indices, plan.superset, size, before, "desc")
             records = [decode(bytes(hit.source)) for hit in hits]
             found += [record for record in records if not doubtful or plan.matches(record)]
             if len(hits) < size:
@@ -134,11 +131,6 @@ class Reader:
                 if plan.matches(record):
                     yield record
 
-    def trace(self, trace_id: str, records_max: int) -> list[Record]:
-        """A trace's records of every kind, earliest first."""
-        (records,) = self.traces([trace_id], records_max)
-        return records
-
     def traces(self, trace_ids: Sequence[str], records_max: int) -> list[list[Record]]:
         """Several traces' records, in the order of their ids."""
         indices = ",".join(self._names.streams)
@@ -151,8 +143,7 @@ class Reader:
             for query, hits in zip(queries, self._many(indices, bodies), strict=True):
                 records = [decode(bytes(hit.source)) for hit in hits]
                 while len(hits) == size and len(records) < records_max:
-                    last = place_of(records[-1])
-                    hits = self._sorted(indices, query, size, [timestamp_text(last[0]), last[1]], "asc")
+                    hits = self._sorted(indices, query, size, place_of(records[-1]), "asc")
                     records += [decode(bytes(hit.source)) for hit in hits]
                 found.append(records[:records_max])
         return found
@@ -208,9 +199,7 @@ class Reader:
 
     # ---------------------------------------------------------------- requests
 
-    def _sorted(
-        self, indices: str, query: Query, size: int, after: list[str] | None, order: str
-    ) -> list[Hit]:
+    def _sorted(self, indices: str, query: Query, size: int, after: Place | None, order: str) -> list[Hit]:
         return self._search(indices, _sorted_body(query, size, after, order)).hits.hits
 
     def _search(self, indices: str, body: dict[str, Any]) -> _Answer:
@@ -267,14 +256,19 @@ def translate_trace(trace_id: str) -> Query:
     return {"term": {n.TRACE_ID: {"value": trace_id}}}
 
 
-def _sorted_body(query: Query, size: int, after: Iterable[str] | None, order: str) -> dict[str, Any]:
+def _sorted_body(query: Query, size: int, after: Place | None, order: str) -> dict[str, Any]:
+    """A page in the order of `(timestamp_ns, uid)`, behind a place in it."""
     by_time = {"order": order, "format": _TIME_FORMAT, "numeric_type": "date_nanos"}
+    # Nearly nothing is that late, and what is not comes before what is.
+    late = {"order": order, "missing": "_last" if order == "desc" else "_first", "unmapped_type": "keyword"}
     body: dict[str, Any] = {
         "query": query,
         "size": size,
         "track_total_hits": False,
-        "sort": [{n.TIMESTAMP: by_time}, {n.UID: {"order": order}}],
+        "sort": [{n.TIMESTAMP: by_time}, {n.LATE: late}, {n.UID: {"order": order}}],
     }
     if after is not None:
-        body["search_after"] = list(after)
+        timestamp_ns, uid = after
+        beyond = late_text(timestamp_ns) if timestamp_ns > NUMBER_MAX else None
+        body["search_after"] = [timestamp_text(timestamp_ns), beyond, uid]
     return body

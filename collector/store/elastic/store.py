@@ -38,7 +38,7 @@ from collector.store.elastic.sender import BulkSender
 from collector.store.elastic.server import Server, ask_server
 from collector.store.elastic.state import StateFile
 from collector.store.elastic.streams import Streams
-from collector.store.elastic.translate import ALL, translate, within_time
+from collector.store.elastic.translate import ALL, sayable, translate
 from collector.store.elastic.writing import Writer
 from collector.store.paging import place_of, read_cursor, write_cursor
 from collector.store.summaries import (
@@ -55,7 +55,7 @@ DEAD_LETTERS_FILE: Final = "dead-letters.ndjson"
 MAINTENANCE_INTERVAL_S: Final = 600.0  # rollover and retention, where they are ours
 _SUMMARY_RECORDS_MAX: Final = 10**9  # a summary is of the whole trace
 _CANDIDATES_MAX: Final = 500  # trace ids looked at in one go
-_UIDS_MAX: Final = 10_000
+_IDS_MAX: Final = 10_000
 
 
 class ElasticStore:
@@ -173,7 +173,8 @@ class ElasticStore:
         try:
             self._lifecycle.roll_over()
             if self.options.retention_days is not None:
-                self.drop_before(time.time_ns() - round(self.options.retention_days * 86_400e9))
+                age_ns = round(self.options.retention_days * 86_400e9)
+                self._lifecycle.drop_indices(time.time_ns() - age_ns)
         except StoreFailed as error:
             logger.warning("rollover and retention have to wait: %s", error)
 
@@ -188,17 +189,17 @@ class ElasticStore:
             translated = translate(condition)
             everywhere = ",".join(self.names.streams)
             doubtful = [] if translated.doubt is None else self._reader.scan(everywhere, translated.doubt)
-            uids = [record.uid for record in doubtful if matches(condition, record)]
+            ids = [document_id(record.uid) for record in doubtful if matches(condition, record)]
             deleted = self._lifecycle.delete(translated.certain)
-            for at in range(0, len(uids), _UIDS_MAX):
-                deleted += self._lifecycle.delete({"terms": {n.UID: uids[at : at + _UIDS_MAX]}})
+            for at in range(0, len(ids), _IDS_MAX):
+                deleted += self._lifecycle.delete({"ids": {"values": ids[at : at + _IDS_MAX]}})
             return deleted
 
     def drop_before(self, received_ns: int) -> int:
-        """See `Store.drop_before`; a partition is a backing index."""
+        """See `Store.drop_before`; a partition is a backing index, or a day of arrival in one."""
         with self._lock:
             self._streams.refresh()
-            return self._lifecycle.drop_before(received_ns)
+            return self._lifecycle.drop_indices(received_ns) + self._lifecycle.drop_days(received_ns)
 
     def close(self) -> None:
         """See `Store.close`; a cluster that is away keeps nobody from closing."""
@@ -218,17 +219,17 @@ class ElasticStore:
 
     def existing(self, uids: Collection[str]) -> set[str]:
         """See `Store.existing`."""
-        by_id = {document_id(uid): uid for uid in uids}
+        by_id = {document_id(uid): uid for uid in uids if sayable(uid)}
         found = self._streams.in_indices(self.names.streams, by_id)
         return {by_id[identity] for identity in found}
 
     def trace(self, trace_id: str, *, records_max: int) -> list[Record]:
         """See `Store.trace`."""
-        return self._reader.trace(trace_id, records_max)
+        return self.traces([trace_id], records_max=records_max).get(trace_id, [])
 
     def traces(self, trace_ids: Collection[str], *, records_max: int) -> dict[str, list[Record]]:
         """See `Store.traces`."""
-        ids = list(dict.fromkeys(trace_ids))
+        ids = [trace_id for trace_id in dict.fromkeys(trace_ids) if sayable(trace_id)]
         found = self._reader.traces(ids, records_max)
         return {trace_id: records for trace_id, records in zip(ids, found, strict=True) if records}
 
@@ -323,7 +324,7 @@ class ElasticStore:
 
     def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
         """See `Store.edges`."""
-        return counting.edges(self._reader, self.names, within_time(start_ns, end_ns))
+        return counting.edges(self._reader, self.names, self._reader.plan(EVERYTHING, start_ns, end_ns))
 
     # ---------------------------------------------------------------- about itself
 

@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from collector.store.conditions import (
     And,
     Condition,
@@ -26,7 +28,7 @@ from collector.store.conditions import (
     tokens,
 )
 from collector.store.elastic import names as n
-from collector.store.elastic.documents import TEXT_CHARS_MAX, TIMESTAMP_NS_MAX, timestamp_text
+from collector.store.elastic.documents import NUMBER_MAX, NUMBER_MIN, TEXT_CHARS_MAX, timestamp_text
 from collector.store.embedded import terms as t
 
 Query = dict[str, Any]
@@ -104,24 +106,28 @@ def translate(condition: Condition) -> Translated:
             return _leaf(condition)
 
 
-def within_time(start_ns: int | None, end_ns: int | None) -> Query:
-    """The documents of a time range; `start_ns` is included, `end_ns` is not."""
-    bounds: dict[str, str] = {}
-    if start_ns is not None and start_ns > 0:
-        if start_ns > TIMESTAMP_NS_MAX:
-            return NONE
-        bounds["gte"] = timestamp_text(start_ns)
-    if end_ns is not None and end_ns <= TIMESTAMP_NS_MAX:
-        if end_ns <= 0:
-            return NONE
-        bounds["lt"] = timestamp_text(end_ns)
-    return {"range": {n.TIMESTAMP: bounds}} if bounds else ALL
+def window(start_ns: int | None, end_ns: int | None) -> Condition:
+    """A time range as a condition; `start_ns` is included, `end_ns` is not."""
+    if start_ns is None and end_ns is None:
+        return Everything()
+    return Range("timestamp_ns", start_ns, end_ns, high_included=False)
+
+
+def sayable(value: Any) -> bool:
+    """Whether UTF-8 can say a text, or every text in a value; what it cannot is in no document."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- leaves
 
 
 def _leaf(condition: Leaf) -> Translated:
+    if not sayable(msgspec.to_builtins(condition)):
+        return Translated(NONE)
     field = condition.field
     if field in TEXT_FIELDS:
         return _text_leaf(condition, TEXT_FIELDS[field])
@@ -138,7 +144,7 @@ def _leaf(condition: Leaf) -> Translated:
 
 
 def _text_leaf(condition: Leaf, field: str) -> Translated:
-    long = _term(n.TERMS, n.LONG_TERM + field)
+    long = _term(n.TERMS, n.BEYOND_TERM + field)
     match condition:
         case Equals(_, bool(value)):
             return Translated({"term": {field: {"value": text_of(value), "case_insensitive": True}}})
@@ -160,13 +166,13 @@ def _number_leaf(condition: Leaf, field: str) -> Translated:
     match condition:
         case Equals(_, value):
             wanted = _as_integer(value)
-            return Translated(NONE if wanted is None else _integers(field, wanted, wanted))
+            return Translated(NONE) if wanted is None else _integers(field, wanted, wanted)
         case Range(_, low, high, low_included, high_included) if not (_is_nan(low) or _is_nan(high)):
             lowest = None if low is None else _next_integer(low, included=low_included, step=1)
             highest = None if high is None else _next_integer(high, included=high_included, step=-1)
             if lowest == math.inf or highest == -math.inf:
                 return Translated(NONE)
-            return Translated(_integers(field, _finite(lowest), _finite(highest)))
+            return _integers(field, _finite(lowest), _finite(highest))
         case Exists():
             return Translated(_exists(field))
         case _:
@@ -298,18 +304,30 @@ def _phrase(field: str, words: tuple[str, ...]) -> Query:
     return {"span_near": {"clauses": clauses, "slop": 0, "in_order": True}}
 
 
-def _integers(field: str, low: int | None, high: int | None) -> Query:
-    """Documents whose number lies between the bounds, both included; columns have 64 bits."""
-    if (low is not None and low > TIMESTAMP_NS_MAX) or (high is not None and high < -(2**63)):
-        return NONE
-    if field == n.TIMESTAMP:
-        return within_time(low, None if high is None else high + 1)
-    bounds: dict[str, int] = {}
-    if low is not None and low >= -(2**63):
-        bounds["gte"] = low
-    if high is not None and high <= TIMESTAMP_NS_MAX:
-        bounds["lte"] = high
-    return {"range": {field: bounds}} if bounds else _exists(field)
+def _integers(field: str, low: int | None, high: int | None) -> Translated:
+    """Documents whose number lies between the bounds, both included.
+
+    A field has 64 bits and holds the nearest of a number beyond them: what a bound out there says of such
+    documents is in doubt.
+    """
+    bounds: dict[str, int | str] = {}
+    doubt = False
+    for key, bound in (("gte", low), ("lte", high)):
+        if bound is None:
+            continue
+        doubt = doubt or not NUMBER_MIN < bound < NUMBER_MAX
+        clamped = min(max(bound, NUMBER_MIN), NUMBER_MAX)
+        if field == n.TIMESTAMP:
+            doubt = doubt or clamped < 0
+            bounds[key] = timestamp_text(clamped)
+        else:
+            bounds[key] = clamped
+    if low is not None and high is not None and low > high:
+        return Translated(NONE)
+    if field == n.TIMESTAMP and high is not None and high < 0:
+        return Translated(NONE)
+    query: Query = {"range": {field: bounds}} if bounds else _exists(field)
+    return Translated(query, _term(n.TERMS, n.BEYOND_TERM + field) if doubt else None)
 
 
 def _as_integer(value: str | int | float | bool) -> int | None:

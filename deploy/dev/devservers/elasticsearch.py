@@ -169,7 +169,7 @@ class Elasticsearch(ServerProcess):
             return False  # no master yet, or the security index is not ready
         except OSError:
             return False
-        return health["status"] != "red"
+        return bool(health["status"] != "red")
 
     def _write_config(self, home: Path, directory: Path, security: bool, settings: Mapping[str, Any]) -> None:
         config = directory / "config"
