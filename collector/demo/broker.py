@@ -24,11 +24,12 @@ class Channel(filesystem.Channel):
     takes half a message away.
     """
 
-    def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:
-        message = Path(self.data_folder_out) / f"{time.monotonic_ns():020d}_{uuid.uuid4()}.{queue}.msg"
-        unfinished = message.with_suffix(".unfinished")
-        unfinished.write_text(dumps(payload))
-        unfinished.replace(message)
+    # kombu's own declarations of this method name their arguments differently
+    def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
+        file = Path(self.data_folder_out) / f"{time.monotonic_ns():020d}_{uuid.uuid4()}.{queue}.msg"
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(dumps(message))
+        unfinished.replace(file)
 
 
 class Transport(filesystem.Transport):

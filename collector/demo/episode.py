@@ -63,14 +63,16 @@ def play(shop: Shop, fault: Fault, *, number: int = 0, seed: int = 1) -> Episode
         ShopFailed: the gateway gave no trace id, or nothing of the trace arrived.
     """
     (order,) = orders(1, seed=seed + number, first=FIRST_FAULTY_ORDER + number)
-    break_orders(shop.directory, fault.name, [order.order_id])
-    answer = place_one(shop.gateway_url, order)
+    if fault.spoils_the_order:
+        break_orders(shop.directory, fault.name, [order.order_id])
+    client = shop.client
+    with fault.around(shop):
+        answer = place_one(shop.gateway_url, order)
+        waiting = wait_for_chains(
+            client, [answer.trace_id], reached=fault.reached, with_unfinished=fault.leaves_open
+        )
     if not answer.trace_id:
         raise ShopFailed("the gateway's answer has no X-Trace-ID header")
-    client = shop.client
-    waiting = wait_for_chains(
-        client, [answer.trace_id], reached=fault.reached, with_unfinished=fault.leaves_open
-    )
     try:
         trace, verdict = client.trace(answer.trace_id), client.root_cause(answer.trace_id)
     except NotFound:

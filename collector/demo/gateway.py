@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import tracing
+from collector.demo.faults import spoiled
 from collector.demo.premises import address_of, end_with_parent, publish_address
 
 logger = logging.getLogger("shop.gateway")
@@ -24,8 +25,10 @@ async def place_order(request: Request) -> JSONResponse:
     """Take an order from a customer and hand it on."""
     order = await request.json()
     logger.info("received %s: %d x %s", order["order_id"], order["quantity"], order["sku"])
-    orders: httpx.AsyncClient = request.app.state.orders
-    answer = await orders.post("/orders", json=order)
+    order = spoiled("gateway.order", order["order_id"], order)
+    url = spoiled("gateway.orders_url", order["order_id"], address_of("orders"))
+    client: httpx.AsyncClient = request.app.state.client
+    answer = await client.post(f"{url}/orders", json=order)
     if answer.is_error:
         logger.error("%s failed: orders answered %d", order["order_id"], answer.status_code)
         return JSONResponse({"error": "the order could not be taken"}, status_code=502)
@@ -35,8 +38,8 @@ async def place_order(request: Request) -> JSONResponse:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: starlette.applications.Starlette) -> AsyncIterator[None]:
-    async with httpx.AsyncClient(base_url=address_of("orders"), timeout=30) as orders:
-        app.state.orders = orders
+    async with httpx.AsyncClient(timeout=30) as client:
+        app.state.client = client
         yield
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +14,8 @@ import grpc
 import orjson
 
 import tracing
-from collector.demo.premises import broken, end_with_parent, publish_address
+from collector.demo.faults import spoiled
+from collector.demo.premises import end_with_parent, publish_address
 
 logger = logging.getLogger("shop.inventory")
 
@@ -24,23 +27,23 @@ STOCK: dict[str, dict[str, Any]] = {
 }
 
 
-def reserve(order: dict[str, Any], _context: grpc.ServicerContext) -> dict[str, Any]:
+SHELVES = threading.Lock()  # whoever changes what lies on them holds it
+
+
+def reserve(order: dict[str, Any], context: grpc.ServicerContext) -> dict[str, Any]:
     """Find the goods, hold them for the order, and say where they are."""
+    spoiled("inventory.context", order["order_id"], context)
     row = find_stock(order["sku"], order["order_id"])
     shelf = shelf_label(row)
     hold(order)
-    return {"shelf": shelf, "unit_cents": row["unit_cents"]}
+    return {"sku": row["sku"], "shelf": shelf, "unit_cents": row["unit_cents"]}
 
 
 @tracing.traced("find stock")
 def find_stock(sku: str, order_id: str) -> dict[str, Any]:
     """The row of an article."""
-    row = dict(STOCK[sku])
     _query(0.005)
-    if broken("slow", order_id):
-        time.sleep(0.8)  # as if the index were gone and every row had to be read
-    if broken("exception", order_id):
-        del row["shelf"]  # as if the article had been moved and the new place not been entered
+    row = spoiled("inventory.row", order_id, {"sku": sku, **STOCK[sku]})
     logger.info("%s found in aisle %s", sku, row["aisle"])
     return row
 
@@ -53,7 +56,8 @@ def shelf_label(row: dict[str, Any]) -> str:
 @tracing.traced("hold items")
 def hold(order: dict[str, Any]) -> None:
     """Keep the goods for this order."""
-    _query(0.003)
+    with spoiled("inventory.shelves", order["order_id"], SHELVES):
+        _query(0.003)
     logger.info("holding %d x %s for %s", order["quantity"], order["sku"], order["order_id"])
 
 
@@ -62,8 +66,8 @@ def _query(typical_s: float) -> None:
     time.sleep(typical_s * random.uniform(0.7, 1.5))
 
 
-def main() -> None:
-    """Serve until told to stop."""
+def main(name: str = "inventory") -> None:
+    """Serve until told to stop, under this name in the shop's directory."""
     tracing.configure(service="inventory", level="INFO")
     tracing.instrument()
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
@@ -75,10 +79,10 @@ def main() -> None:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    publish_address("inventory", f"127.0.0.1:{port}")
+    publish_address(name, f"127.0.0.1:{port}")
     server.wait_for_termination()
 
 
 if __name__ == "__main__":
     end_with_parent()
-    main()
+    main(*sys.argv[1:])

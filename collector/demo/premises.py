@@ -11,8 +11,9 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -20,7 +21,7 @@ DIRECTORY_VARIABLE: Final = "SHOP_DIRECTORY"
 QUEUE_FOLDER: Final = "queue"
 START_TIMEOUT_S: Final = 30.0  # a starved machine imports Celery in several seconds
 
-_DEFECT_FILE: Final = "defect.json"
+_DEFECTS_FILE: Final = "defects.json"
 _POLL_INTERVAL_S: Final = 0.02
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -57,18 +58,22 @@ def known_address(service: str, shop: Path) -> str | None:
         return None
 
 
-def break_orders(shop: Path, fault: str, order_ids: list[str]) -> None:
-    """Switch a fault on for some orders of a shop, and whatever was broken before off."""
-    _write_whole(shop / _DEFECT_FILE, orjson.dumps({"fault": fault, "orders": order_ids}))
+def break_orders(shop: Path, fault: str, order_ids: Iterable[str]) -> None:
+    """Let some orders of a shop meet a fault from now on; what other orders meet stays as it is."""
+    _write_whole(shop / _DEFECTS_FILE, orjson.dumps(_defects(shop) | dict.fromkeys(order_ids, fault)))
 
 
-def broken(fault: str, order_id: str) -> bool:
-    """Whether a service is to misbehave in this way for this order."""
+def fault_of(order_id: str) -> str | None:
+    """The fault that an order is to meet, by its name; `None` for nearly all."""
+    return _defects(directory()).get(order_id)
+
+
+def _defects(shop: Path) -> dict[str, str]:
     try:
-        defect: dict[str, Any] = orjson.loads((directory() / _DEFECT_FILE).read_bytes())
+        defects: dict[str, str] = orjson.loads((shop / _DEFECTS_FILE).read_bytes())
     except FileNotFoundError:
-        return False
-    return defect["fault"] == fault and order_id in defect["orders"]
+        return {}
+    return defects
 
 
 def end_with_parent() -> None:

@@ -53,13 +53,14 @@ class Shop:
         """The shop's collector."""
         return CollectorClient(self.collector_url)
 
-    def launch(self, name: str, *command: str) -> None:
+    def launch(self, name: str, *command: str, **more_environment: str) -> None:
         """Start one process in a group of its own, its output in `<name>.log`."""
         environment = {key: value for key, value in os.environ.items() if not _is_telemetry_setting(key)}
         environment |= {
             DIRECTORY_VARIABLE: str(self.directory),
             "TRACING_COLLECTOR_URL": self.collector_url,
             "TRACING_SPOOL_DIR": str(self.directory / "spool"),
+            **more_environment,
         }
         with (self.directory / f"{name}.log").open("wb") as output:
             self.processes[name] = subprocess.Popen(
@@ -76,14 +77,14 @@ class Shop:
                 start_new_session=True,  # so that Celery's children end with it
             )
 
-    def wait_until_up(self) -> None:
-        """Return once every process takes work.
+    def wait_for(self, *names: str) -> None:
+        """Return once these processes take work.
 
         Raises:
-            ShopFailed: one has ended, or is not up after `START_TIMEOUT_S`.
+            ShopFailed: a process has ended, or one of these is not up after `START_TIMEOUT_S`.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
-        waiting = ["collector", *SERVICES]
+        waiting = list(names)
         while waiting := [name for name in waiting if not self._is_up(name)]:
             for name, process in self.processes.items():
                 if process.poll() is not None:
@@ -92,6 +93,15 @@ class Shop:
                 tails = "\n".join(self._tail(name) for name in waiting)
                 raise ShopFailed(f"not up after {START_TIMEOUT_S:.0f} s: {', '.join(waiting)}\n{tails}")
             time.sleep(_POLL_INTERVAL_S)
+
+    def end(self, name: str) -> None:
+        """End one process and all it started."""
+        process = self.processes.pop(name)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=STOP_TIMEOUT_S)
+        _kill_group(process)
+        process.wait()
 
     def stop(self) -> None:
         """End every process and all it started: politely, then not."""
@@ -132,7 +142,7 @@ def start_shop(directory: Path) -> Iterator[Shop]:
         shop.launch("collector", "collector", "serve", "--port", str(port), "--data-dir", data)
         for service in SERVICES:
             shop.launch(service, f"collector.demo.{service}")
-        shop.wait_until_up()
+        shop.wait_for("collector", *SERVICES)
         yield shop
     finally:
         shop.stop()
