@@ -8,6 +8,7 @@ store has made durable and the ledger has saved.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter, deque
@@ -20,7 +21,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from collector.errors import Overloaded
+from collector.errors import Overloaded, StoreFailed
 from collector.ledger import Ledger
 from collector.model import NO_ATTRIBUTES, Record, resource_key
 from collector.receive.lines import RecordLine, decode_line, line_decoder, record
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_DISK_ERRORS: Final = (StoreFailed, OSError, sqlite3.Error)  # they pass, or need the operator
 _RESOURCES_MAX: Final = 10_000  # distinct ones that are shared between records
 
 
@@ -45,7 +47,7 @@ class IndexLimits:
     save_interval_s: float = 30.0  # of the ledger, so that a start has little to replay
     retry_s: float = 0.5  # after the store failed, doubled up to `retry_s_max`
     retry_s_max: float = 30.0
-    # A batch that the store fails on so often, for whatever reason but the disk, is tried record by record.
+    # A batch that the store chokes on so often, with no trouble of the disk, is tried record by record.
     attempts_max: int = 3
 
 
@@ -99,7 +101,8 @@ class Indexer:
         self._counts: Counter[str] = Counter()
         self._progress_s = time.monotonic()
         self._committed_s = self._saved_s = time.monotonic()
-        self._failures = 0
+        self._failures = 0  # in a row, whatever they were
+        self._surprises = 0  # those of them that the store's contract does not foresee
 
     def start(self) -> None:
         """Begin to carry records over."""
@@ -163,7 +166,7 @@ class Indexer:
                 if not self._step() and self._stopping.is_set():
                     self._commit(save=True)
                     return
-                self._failures = 0
+                self._failures = self._surprises = 0
             except Exception as error:
                 self._recover(error)
                 if self._stopping.wait(self._pause_s()) and self._failures >= self._limits.attempts_max:
@@ -209,13 +212,13 @@ class Indexer:
             self._appended_seq = frames[-1].last_seq
 
     def _append_records(self, records: list[Record], check_uids: bool) -> None:
-        if self._failures < self._limits.attempts_max:
+        if self._surprises < self._limits.attempts_max:
             self._take_note(self._store.append(records, check_uids=check_uids))
             return
         for one in records:
             try:
                 self._take_note(self._store.append([one], check_uids=check_uids))
-            except OSError:
+            except _DISK_ERRORS:
                 raise
             except Exception:
                 logger.exception("record %s cannot be stored and is given up", one.uid)
@@ -264,6 +267,7 @@ class Indexer:
     def _recover(self, error: Exception) -> None:
         """Begin again where the store is durable; nothing is lost, the log still has it."""
         self._failures += 1
+        self._surprises += not isinstance(error, _DISK_ERRORS)
         self._unheard.clear()
         self._count(failures=1)
         logger.error("the store failed, attempt %d: %s", self._failures, error, exc_info=error)

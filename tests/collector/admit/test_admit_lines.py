@@ -113,6 +113,7 @@ def test_a_good_line_passes_as_the_bytes_it_is(good: dict[str, Any]) -> None:
         (changed(LOG, level=7), "wrong_type", "level"),
         (changed(LOG, level="LOUD"), "bad_level", "level"),
         (changed(LOG, timestamp="yesterday"), "bad_timestamp", "timestamp"),
+        (changed(LOG, timestamp="2026-01-02T03:04:05.00000x006Z"), "bad_timestamp", "timestamp"),
         (changed(LOG, timestamp="2026-02-30T00:00:00.000000000Z"), "bad_timestamp", "timestamp"),
         (changed(LOG, timestamp="1969-12-31T23:59:59.000000000Z"), "bad_timestamp", "timestamp"),
         (changed(LOG, timestamp="2263-01-01T00:00:00.000000000Z"), "bad_timestamp", "timestamp"),
