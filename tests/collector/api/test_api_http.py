@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from collector.client import CollectorClient
+from collector.client import AsyncCollectorClient, CollectorClient
 from collector.errors import CollectorError, NotFound, Overloaded, QueryError
 from collector.service import Collector
 from collector.settings import Settings
@@ -277,6 +278,69 @@ def test_the_tail_shows_what_comes_in(tmp_path: Path) -> None:
         running.stop()
         watching.join(PATIENCE_S)
         assert not watching.is_alive()
+
+
+def test_the_async_client_gets_the_same(collector: Collector, client: CollectorClient) -> None:
+    """Answers, errors and streams."""
+
+    async def scenario() -> None:
+        async with AsyncCollectorClient(collector.url) as other:
+            assert other.url == client.url
+            assert await other.trace(TRACE) == client.trace(TRACE)
+            assert await other.logs("message", limit=3) == client.logs("message", limit=3)
+            with pytest.raises(NotFound):
+                await other.trace("f" * 32)
+            pieces = [piece async for piece in other.export("csv")]
+            assert b"".join(pieces) == b"".join(client.export("csv"))
+
+    asyncio.run(scenario())
+
+
+def test_an_async_tail_can_be_cancelled(collector: Collector) -> None:
+    """At once, though nothing comes in; its thread ends."""
+
+    def threads() -> list[threading.Thread]:
+        return [t for t in threading.enumerate() if t.name.startswith("backtrail-client-stream")]
+
+    async def scenario() -> None:
+        async with AsyncCollectorClient(collector.url) as client:
+            events = client.tail()
+            waiting = asyncio.ensure_future(anext(events))
+            while not collector.pipeline.tail.watchers:
+                await asyncio.sleep(0.005)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await events.aclose()
+
+    before = threads()
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
+    for thread in set(threads()) - set(before):
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+def test_deleting_needs_its_own_token_and_something_to_delete(tmp_path: Path) -> None:
+    """Off without a token; with it, what matches is gone and the rest is not."""
+    settings = Settings(data_dir=tmp_path / "data", port=0, admin_token="admin")  # type: ignore[arg-type]
+    with Collector(settings) as running:
+        with CollectorClient(running.url, admin_token="admin") as client:
+            client.import_records(RECORDS[:10])
+            with pytest.raises(QueryError, match="name what is to be deleted"):
+                client.delete()
+            # what has been taken in and is not indexed yet does not escape
+            assert client.delete("message", end="2026-11-24T05:32:11.000000004Z") == {"deleted": 3}
+            assert client.stats()["records"] == 7
+            assert client.delete(trace_id=TRACE) == {"deleted": 7}
+            assert client.delete(trace_id=TRACE) == {"deleted": 0}
+        assert call(running, "DELETE", f"/api/v1/traces/{TRACE}", authorization="Bearer x")[0] == 401
+        status, _, body = call(running, "DELETE", f"/api/v1/traces/{TRACE}", authorization="Bearer admin")
+        assert (status, json.loads(body)) == (200, {"deleted": 0})
+    with Collector(Settings(data_dir=tmp_path / "data", port=0)) as running:
+        with CollectorClient(running.url) as client:
+            assert client.stats()["records"] == 0  # and it stays gone
+        status, _, body = call(running, "DELETE", f"/api/v1/traces/{TRACE}")
+        assert (status, "BACKTRAIL_ADMIN_TOKEN" in json.loads(body)["detail"]) == (403, True)
 
 
 def test_tokens_divide_readers_from_senders(tmp_path: Path) -> None:

@@ -1,0 +1,17 @@
+"""CollectorClient: the API from Python, standard library only, never traced."""
+
+from __future__ import annotations
+
+from collector.client.asynchronous import AsyncCollectorClient
+from collector.client.imports import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, import_bodies
+from collector.client.sync import CollectorClient
+from collector.client.wire import DEFAULT_URL
+
+__all__ = [
+    "BATCH_BYTES_MAX",
+    "BATCH_RECORDS_MAX",
+    "DEFAULT_URL",
+    "AsyncCollectorClient",
+    "CollectorClient",
+    "import_bodies",
+]
