@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+import orjson
+
 from tracing.health import count
 from tracing.line import dumps, plain
 
@@ -110,20 +112,23 @@ class Redactor:
                 known.add(argument)
         return True
 
-    def attributes_look_innocent(self, attributes: Mapping[str, Any]) -> bool:
-        """`looks_innocent` of attributes, from memory where their keys and texts are known."""
+    def attributes_look_innocent(self, attributes: Mapping[str, Any], encoded: bytes) -> bool:
+        """`looks_innocent` of attributes, from memory where their keys and texts are known.
+
+        Args:
+            encoded: the attributes as they will be written. It is searched where a value is of no plain
+                kind: printing such a value a second time could give something else.
+        """
         known = self.known_innocent
         for key, value in attributes.items():
-            if key not in known and not self.learn_innocent(key, (), key):
+            if key not in known and not (key.__class__ is str and self.learn_innocent(key, (), key)):
                 return False
             kind = value.__class__
             if kind is str:
                 if value not in known and not self.learn_innocent("", (value,), value):
                     return False
-            elif kind in _HARMLESS or (kind is int and value <= _CARDLESS_MAX):
-                continue
-            elif not self.looks_innocent(dumps(value).decode()):
-                return False
+            elif kind not in _HARMLESS and (kind is not int or value > _CARDLESS_MAX):
+                return self.looks_innocent(encoded.decode())
         return True
 
     def looks_innocent(self, encoded: str) -> bool:
@@ -153,6 +158,15 @@ class Redactor:
         ):
             return False
         return not self._hints or not any(hint in low for hint in self._hints)
+
+    def cleaned(self, values: list[Any]) -> list[Any]:
+        """Copy values without their secrets, in what JSON has words for; each is printed only once."""
+        try:
+            shown = dumps(values)
+        except Exception:
+            return [self.tree(value) for value in values]
+        read: list[Any] = orjson.loads(shown)
+        return read if self.looks_innocent(shown.decode()) else [self.tree(value) for value in read]
 
     def text(self, value: str) -> str:
         """Take every secret out of a text."""
@@ -203,13 +217,11 @@ class Redactor:
         }
 
     def _opaque(self, value: Any) -> Any:
-        """A value of a kind we do not know: kept as it is, unless what it would print holds a secret."""
+        """A value of a kind we do not know, as it would be printed."""
         try:
-            shown = dumps(value).decode()
+            return self.tree(orjson.loads(dumps(value)))
         except Exception:
-            shown = plain(value)
-        clean = self.text(shown)
-        return value if clean == shown else clean
+            return self.text(plain(value))
 
     def _is_telling(self, key: str) -> bool:
         low = key.lower()

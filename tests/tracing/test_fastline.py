@@ -60,7 +60,8 @@ def log_records(draw: st.DrawFn) -> logging.LogRecord:
 
 def _reference(record: logging.LogRecord, ids: dict[str, str], flags: int | None) -> bytes:
     level = records.level_of(record.levelno, record.levelname)
-    return encode(records.fields_of(record, level, ids, flags, get_fields()))
+    own = {key: value for key, value in record.__dict__.items() if key not in records._OWN}
+    return encode(records.fields_of(record, level, ids, flags, {**get_fields(), **own}))
 
 
 @given(log_records(), attributes, st.sampled_from(["outside", "inside", "not sampled"]))

@@ -127,7 +127,7 @@ def test_no_value_of_a_telling_key_survives(key: str, secret: str, shape: str) -
     else:
         tree = {key: value}
     assert secret not in str(redactor.tree(tree))
-    assert not redactor.attributes_look_innocent(tree)
+    assert not redactor.attributes_look_innocent(tree, json.dumps(tree).encode())
 
 
 @given(
@@ -163,6 +163,25 @@ def test_no_planted_secret_reaches_the_sink(case: tuple[str, str], where: str) -
     shown = json.dumps(secret)[1:-1]
     assert secret not in written and shown not in written
     assert REDACTED in written
+
+
+def test_a_value_that_prints_something_else_each_time_hides_nothing(tracing_capture: Captured) -> None:
+    """What was searched is what is written."""
+
+    class Changing:
+        printed = 0
+
+        def __repr__(self) -> str:
+            self.printed += 1
+            return f"password=hunter{self.printed}" if self.printed % 2 == 0 else "<harmless>"
+
+    for number in range(4):
+        thing = Changing()
+        thing.printed = number
+        logging.getLogger("app").info("look at %s", "this", extra={"thing": thing})
+        with tracing.span("work", thing=thing):
+            pass
+    assert b"hunter" not in b"".join(line for line, _ in tracing_capture.raw)
 
 
 def test_what_a_log_call_taught_is_forgotten_when_it_could_matter(tracing_capture: Captured) -> None:

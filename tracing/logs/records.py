@@ -39,7 +39,6 @@ from tracing.context import (
 from tracing.fastline import LINE_BYTES_MAX, dumps, second_text
 from tracing.health import Fuse, count
 from tracing.line import STACKTRACE_CHARS_MAX, cut, encode, exception_fields, plain
-from tracing.redact import Redactor
 from tracing.sink import slot
 from tracing.spans import Span
 from tracing.spans.foreign import announce
@@ -47,6 +46,9 @@ from tracing.spans.foreign import announce
 ATTRIBUTES_MAX: Final = 128  # OpenTelemetry's default for attributes of a log record
 DEPTH_MAX: Final = 2
 PLACES_MAX: Final = 8192  # call sites whose pieces are kept; a large program has some thousand
+
+# Where a secret may be: what the program said, not when and where it said it.
+_REDACTED: Final = (sc.MESSAGE, sc.ATTRIBUTES, sc.EXCEPTION)
 
 fuse: Final = Fuse("log capture")
 
@@ -224,29 +226,28 @@ def line_of(record: logging.LogRecord) -> tuple[bytes, int]:
     elif context:
         here = _Here(span, context)
         ids, flags, inherited = here.ids, here.flags, here.inherited
-    bound = get_fields()
-    fields: Mapping[str, Any] = {**inherited, **bound} if inherited else bound
+    attributes = {**(inherited or {}), **get_fields(), **_extra(record)}
     if level.own_name is None:  # for the next record of this level, if that is a usual one
         slot.log_heads[record.levelname] = (slot.head(level.name), level.number)
     try:
-        line = _joined(record, level, ids, flags, fields)
-    except (orjson.JSONEncodeError, UnicodeError, TypeError):
-        line = None  # something that only `encode` can mend
-    return line or _encoded(record, level, ids, flags, fields), level.number
+        line = _joined(record, level, ids, flags, attributes)
+    except Exception:
+        line = None  # something that only `encode` can mend, or a message that cannot be formatted
+    return line or _encoded(record, level, ids, flags, attributes), level.number
 
 
 def _joined(
-    record: logging.LogRecord, level: Level, ids: bytes, flags: int | None, bound: Mapping[str, Any]
+    record: logging.LogRecord, level: Level, ids: bytes, flags: int | None, attributes: dict[str, Any]
 ) -> bytes | None:
     """The line of a record without an exception; `None`: it has one, or something to be cut or redacted."""
     if record.exc_info or record.stack_info or level.own_name is not None:
         return None
     message = record.getMessage()
-    attributes = fastline.attributes({**bound, **_extra(record)})
+    encoded = fastline.attributes(attributes)
     redactor = slot.redactor
-    if redactor is not None and not redactor.looks_innocent(message):
-        return None
-    if redactor is not None and attributes and not redactor.looks_innocent(attributes.decode()):
+    if redactor is not None and not (
+        redactor.looks_innocent(message) and redactor.attributes_look_innocent(attributes, encoded)
+    ):
         return None
     place = _places.get((record.name, record.pathname, record.lineno)) or _place(record)
     line = b"".join(
@@ -257,7 +258,7 @@ def _joined(
             b',"message":',
             fastline.text(message),
             place[0],
-            attributes,
+            encoded,
             place[1],
             b"}\n" if flags is None else b',"trace_flags":%d}\n' % flags,
         )
@@ -276,10 +277,10 @@ def fields_of(
     level: Level,
     ids: Mapping[str, str],
     flags: int | None,
-    bound: Mapping[str, Any],
+    attributes: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The line of any record, as `tracing.line.encode` takes it; nothing is redacted yet."""
-    attributes = {**bound, **_extra(record)}
+    attributes = dict(attributes)
     if level.own_name is not None:
         attributes[sc.LEVEL_NAME] = level.own_name
     if record.stack_info:
@@ -303,24 +304,12 @@ def fields_of(
 
 
 def _encoded(
-    record: logging.LogRecord, level: Level, ids: bytes, flags: int | None, bound: Mapping[str, Any]
+    record: logging.LogRecord, level: Level, ids: bytes, flags: int | None, attributes: Mapping[str, Any]
 ) -> bytes:
-    fields = fields_of(record, level, orjson.loads(b"{%b}" % ids[1:]), flags, bound)
-    redactor = slot.redactor
-    if redactor is not None and not _is_innocent(fields, redactor):
-        for key in _REDACTED:
-            fields[key] = redactor.tree(fields[key])
+    fields = fields_of(record, level, orjson.loads(b"{%b}" % ids[1:]), flags, attributes)
+    if slot.redactor is not None:
+        fields.update(zip(_REDACTED, slot.redactor.cleaned([fields[key] for key in _REDACTED]), strict=True))
     return encode(fields)
-
-
-_REDACTED: Final = (sc.MESSAGE, sc.ATTRIBUTES, sc.EXCEPTION)
-
-
-def _is_innocent(fields: Mapping[str, Any], redactor: Redactor) -> bool:
-    try:
-        return redactor.looks_innocent(dumps([fields[key] for key in _REDACTED], default=plain).decode())
-    except Exception:
-        return False  # only the careful way can write it, so only the careful way can search it
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

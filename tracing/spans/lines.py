@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 from opentelemetry.trace import Link, SpanKind, StatusCode, format_span_id, format_trace_id
 
 from tracing import fastline
 from tracing import semconv as sc
-from tracing.line import dumps, encode, format_timestamp, plain
-from tracing.redact import Redactor
+from tracing.line import encode, format_timestamp, plain
 from tracing.sink import slot
 from tracing.spans.pipeline import SAMPLED
 
@@ -25,6 +23,8 @@ ENTRY_KINDS: Final = frozenset((SpanKind.SERVER, SpanKind.CONSUMER))
 
 _KIND_NAMES: Final = {kind: kind.name for kind in SpanKind}
 _KIND_PIECES: Final = {kind: b',"span_kind":"%b"' % name.encode() for kind, name in _KIND_NAMES.items()}
+# Where a secret may be: what the program said of the span.
+_REDACTED: Final = (sc.NAME, sc.ATTRIBUTES, sc.STATUS, sc.EVENTS, sc.LINKS)
 TAILS_MAX: Final = 1024  # names of a tracer whose pieces are kept
 
 
@@ -35,7 +35,7 @@ def finished(span: Span) -> bytes:
             line = _joined(span)
             if line is not None:
                 return line
-        except (orjson.JSONEncodeError, UnicodeError, TypeError):
+        except Exception:
             pass  # something that only `encode` can mend
     return _encoded(finished_fields(span))
 
@@ -43,7 +43,8 @@ def finished(span: Span) -> bytes:
 def _joined(span: Span) -> bytes | None:
     """The line of the usual span; `None`: something in it must be cut or redacted."""
     own, redactor = span.own_attributes, slot.redactor
-    if redactor is not None and not redactor.attributes_look_innocent(own):
+    attributes = fastline.attributes(own)
+    if redactor is not None and not redactor.attributes_look_innocent(own, attributes):
         return None
     tail = span.tracer.tails.get((span.name, span.kind)) or _tail(span)
     if tail is None:
@@ -55,7 +56,7 @@ def _joined(span: Span) -> bytes | None:
         slot.head("INFO"),
         span.ids,
         span.tracer.logger_piece,
-        fastline.attributes(own),
+        attributes,
         b"" if span.flags & SAMPLED else b',"trace_flags":%d' % span.flags,
         tail,
         b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
@@ -196,23 +197,7 @@ def _add_outcome(
 
 
 def _encoded(fields: dict[str, Any]) -> bytes:
-    redactor = slot.redactor
-    if redactor is not None and not _is_innocent(fields, redactor):
-        for key in _REDACTED:
-            if key in fields:
-                fields[key] = redactor.tree(fields[key])
+    if slot.redactor is not None:
+        present = [key for key in _REDACTED if fields.get(key)]
+        fields.update(zip(present, slot.redactor.cleaned([fields[key] for key in present]), strict=True))
     return encode(fields)
-
-
-_REDACTED: Final = (sc.NAME, sc.ATTRIBUTES, sc.STATUS, sc.EVENTS, sc.LINKS)
-
-
-def _is_innocent(fields: Mapping[str, Any], redactor: Redactor) -> bool:
-    # Times and ids in events and links look like cards to the first test, so only what is free is searched.
-    free = [fields.get(sc.NAME), fields.get(sc.ATTRIBUTES), fields.get(sc.STATUS)]
-    for key in (sc.EVENTS, sc.LINKS):
-        free += [(part.get("name"), part.get("attributes")) for part in fields.get(key) or ()]
-    try:
-        return redactor.looks_innocent(dumps(free).decode())
-    except Exception:
-        return False  # only the careful way can write it, so only the careful way can search it
