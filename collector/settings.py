@@ -52,8 +52,16 @@ class Settings(BaseSettings):
 
     # ---- where ----
     data_dir: Path = Field(default_factory=default_data_dir, description="directory of all that is kept")
-    store: Literal["embedded", "memory"] = Field(
-        default="embedded", description="`memory` keeps nothing over a restart; for tests and tiny runs"
+    store: str = Field(
+        default="embedded",
+        description="`embedded`, `memory` (keeps nothing over a restart; for tests and tiny runs), or the"
+        " URL of an Elasticsearch cluster, `https://one:9200,two:9200`",
+    )
+    store_api_key: SecretStr | None = Field(
+        default=None, description="how we sign in to Elasticsearch; else user and password in its URL"
+    )
+    store_ca_file: Path | None = Field(
+        default=None, description="PEM file of the authority that signed Elasticsearch's certificate"
     )
     host: str = Field(default="127.0.0.1", description="address to listen on; beyond loopback needs tokens")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
@@ -92,6 +100,11 @@ class Settings(BaseSettings):
     )
     wal_bytes_max: ByteSize = Field(
         default=ByteSize(1024 * _MIB), ge=4 * _MIB, description="write-ahead log; when full, senders get 503"
+    )
+    disk_free_bytes_min: ByteSize = Field(
+        default=ByteSize(128 * _MIB),
+        ge=0,
+        description="room that is left to the store; with less on the disk senders get 503",
     )
     trace_records_max: int = Field(
         default=120_000, ge=1, description="records of one trace that are read; more is said to be cut"
@@ -139,6 +152,13 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value in ("embedded", "memory") or value.startswith(("http://", "https://")):
+            return value
+        raise ValueError("'embedded', 'memory' or the URL of an Elasticsearch cluster expected")
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: Any) -> Any:
@@ -154,6 +174,13 @@ class Settings(BaseSettings):
         if self.in_flight_bytes_max < self.body_bytes_max:
             raise ValueError("in_flight_bytes_max must be at least body_bytes_max, or no long body gets in")
         return self
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown: who signs in is left out."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +294,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
         elif trouble["type"] == "extra_forbidden":
             lines.append(f"{field}: no such setting{did_you_mean(field, Settings.model_fields)}")
         else:
-            shown = "" if field.endswith("_token") else f" = {trouble['input']!r:.80}"
+            shown = "" if field.endswith(("_token", "_key")) else f" = {trouble['input']!r:.80}"
             expected = trouble["msg"].removeprefix("Value error, ")
             lines.append(f"{field}{shown} ({sources.get(field, 'flag')}): {expected}")
     return "\n".join(dict.fromkeys(lines))
@@ -283,4 +310,5 @@ __all__ = [
     "did_you_mean",
     "is_loopback",
     "load",
+    "without_password",
 ]

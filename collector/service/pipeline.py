@@ -128,13 +128,23 @@ def open_store(settings: Settings, *, read_only: bool = False) -> Store:
         from collector.store.memory import MemoryStore
 
         return MemoryStore()
+    if settings.store != "embedded":
+        from collector.store.elastic import open_store as open_elastic
+
+        return open_elastic(
+            settings.store,
+            None if read_only else store_path(settings.data_dir),
+            api_key=settings.store_api_key.get_secret_value() if settings.store_api_key else None,
+            ca_file=settings.store_ca_file,
+            retention_days=settings.retention_days,
+        )
     from collector.store.embedded import EmbeddedStore  # loads tantivy, which others need not wait for
 
     return EmbeddedStore.open(store_path(settings.data_dir), read_only=read_only)
 
 
 def store_path(data_dir: Path) -> Path:
-    """Where the embedded store is in a data directory."""
+    """Where the store is in a data directory, or what one in a cluster must remember."""
     return data_dir / STORE
 
 
@@ -143,7 +153,10 @@ def wal_limits(settings: Settings) -> WalLimits:
     limits = WalLimits()
     bytes_max = int(settings.wal_bytes_max)
     return replace(
-        limits, bytes_max=bytes_max, segment_bytes_max=min(limits.segment_bytes_max, bytes_max // 4)
+        limits,
+        bytes_max=bytes_max,
+        segment_bytes_max=min(limits.segment_bytes_max, bytes_max // 4),
+        disk_free_bytes_min=int(settings.disk_free_bytes_min),
     )
 
 

@@ -26,7 +26,7 @@ from collector.service import systemd, voice
 from collector.service.gauges import service_metrics
 from collector.service.pipeline import Pipeline
 from collector.service.readiness import Progress, Readiness
-from collector.settings import Settings
+from collector.settings import Settings, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Collector:
             self.url,
             extra={
                 "data_dir": str(self.settings.data_dir),
-                "store": self.settings.store,
+                "store": without_password(self.settings.store),
                 "version": version(),
             },
         )

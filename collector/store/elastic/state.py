@@ -24,7 +24,7 @@ class State(msgspec.Struct, kw_only=True):
 
     version: int = FORMAT_VERSION
     cluster_uuid: str = ""
-    streams: str = ""  # names of the logs stream, as a stand-in for all
+    stream: str = ""  # the name of the stream of logs, as a stand-in for all
     durable_seq: int = 0
     reserved_seq: int = 0
 
@@ -32,14 +32,14 @@ class State(msgspec.Struct, kw_only=True):
 class StateFile:
     """A small file that is replaced as a whole; for one process at a time."""
 
-    def __init__(self, path: Path, *, cluster_uuid: str, streams: str) -> None:
-        """Read it; of another cluster or other streams nothing is known.
+    def __init__(self, path: Path, *, stream: str) -> None:
+        """Read it; of other streams nothing is known.
 
         Raises:
             Damaged: the file is not ours.
         """
         self._path = path
-        self.state = State(cluster_uuid=cluster_uuid, streams=streams)
+        self.state = State(stream=stream)
         if path.is_file():
             try:
                 found = msgspec.json.decode(path.read_bytes(), type=State)
@@ -47,8 +47,16 @@ class StateFile:
                 raise Damaged(
                     f"{path}: {error}; remove it: records of the write-ahead log are then looked up again"
                 ) from None
-            if (found.cluster_uuid, found.streams) == (cluster_uuid, streams):
+            if found.stream == stream:
                 self.state = found
+
+    def begin(self, cluster_uuid: str) -> bool:
+        """Say which cluster it is; return whether it is the one that is remembered, or the first."""
+        same = self.state.cluster_uuid in ("", cluster_uuid)
+        if self.state.cluster_uuid != cluster_uuid:
+            self.state = State(cluster_uuid=cluster_uuid, stream=self.state.stream)
+            self._write()
+        return same
 
     @property
     def durable_seq(self) -> int:

@@ -62,13 +62,13 @@ class ElasticStore:
     """Keeps records in a cluster's data streams. The promises are the contract's."""
 
     def __init__(
-        self, connection: Connection, options: ElasticOptions, server: Server, directory: Path | None
+        self, connection: Connection, options: ElasticOptions, directory: Path | None, *, apply: bool
     ) -> None:
-        """Put the parts together; see `open`."""
+        """Put the parts together; use `open`."""
         self.options = options
-        self.server = server
         self.names = Names(options.dataset, options.namespace)
         self._connection = connection
+        self._apply = apply and directory is not None
         self._streams = Streams(connection, self.names)
         self._reader = Reader(connection, self.names, options)
         self._lifecycle = Lifecycle(connection, self.names, options, self._streams, self._reader)
@@ -76,18 +76,27 @@ class ElasticStore:
             fields_max=options.fields_max, new_keys_per_hour_max=options.new_keys_per_hour_max
         )
         self._sender = BulkSender(connection, self._streams, options)
-        self._lock = threading.Lock()  # of everything that writes
+        self._server: Server | None = None  # None: never reached since we were opened
+        self._reaching = threading.Lock()
+        self._writing_lock = threading.Lock()
         self._maintained_s = time.monotonic()
         self._closed = False
-        self._state: StateFile | None = None
         self._writer: Writer | None = None
         self.dead_letters: DeadLetters | None = None
         if directory is not None:
-            self._open_for_writing(directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            self.dead_letters = DeadLetters(
+                directory / DEAD_LETTERS_FILE, bytes_max=options.dead_letters_bytes_max
+            )
+            state = StateFile(directory / STATE_FILE, stream=self.names.logs)
+            self._writer = Writer(self.names, options, self._sender, state, self.dead_letters, self._guard)
 
     @classmethod
     def open(cls, options: ElasticOptions, directory: Path | None = None, *, apply: bool = True) -> Self:
         """Connect, and for writing make ready what the cluster needs.
+
+        A cluster that is away, or refuses our credentials, does not keep a collector from starting: the
+        write-ahead log takes what comes, and the first append that succeeds makes up for it.
 
         Args:
             options: which cluster, and how to sign in.
@@ -96,46 +105,64 @@ class ElasticStore:
             apply: install or update our templates, which is harmless to repeat.
         Raises:
             ConfigurationError: the server is too old, or an option is wrong.
-            Unavailable: it cannot be reached.
-            Forbidden: it refuses our credentials.
+            Unavailable, Forbidden: for reading, the cluster cannot be asked.
         """
-        connection = Connection(options)
+        store = cls(Connection(options), options, directory, apply=apply)
         try:
-            server = ask_server(connection)
-            if apply and directory is not None:
-                names = Names(options.dataset, options.namespace)
-                admin.apply(connection, admin.plan(connection, names, options, server))
-            return cls(connection, options, server, directory)
+            store._reach()
+        except StoreFailed as error:
+            if directory is None:
+                store.close()
+                raise
+            logger.error("the cluster is not there yet, records wait in the write-ahead log: %s", error)
         except BaseException:
-            connection.close()
+            store.close()
             raise
+        return store
 
-    def _open_for_writing(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._state = StateFile(
-            directory / STATE_FILE, cluster_uuid=self.server.cluster_uuid, streams=self.names.logs
-        )
-        self.dead_letters = DeadLetters(
-            directory / DEAD_LETTERS_FILE, bytes_max=self.options.dead_letters_bytes_max
-        )
-        self._guard.learn(admin.attribute_keys(self._connection, self.names))
-        self._streams.reload()
-        self._writer = Writer(
-            self.names, self.options, self._sender, self._state, self.dead_letters, self._guard
-        )
+    @property
+    def server(self) -> Server | None:
+        """What is at the other end; `None` as long as it has not been reached."""
+        return self._server
+
+    def _reach(self) -> Server:
+        """Once: find out what the cluster is, and make ready what it needs.
+
+        Raises:
+            Unavailable, Forbidden: not this time.
+            StoreFailed: it is another cluster than the one we remember; everything has to come again.
+        """
+        if self._server is not None:
+            return self._server
+        with self._reaching:
+            if self._server is None:
+                server = ask_server(self._connection)
+                if self._apply:
+                    steps = admin.plan(self._connection, self.names, self.options, server)
+                    admin.apply(self._connection, steps)
+                if self._writer is not None:
+                    self._guard.learn(admin.attribute_keys(self._connection, self.names))
+                    self._streams.reload()
+                self._server = server
+                if self._writer is not None:
+                    self._writer.begin(server.cluster_uuid)
+            return self._server
 
     # ---------------------------------------------------------------- writing
 
     def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
         """See `Store.append`; each record's fate is known when it returns."""
-        with self._lock:
-            return self._writing().append(records, check_uids=check_uids)
+        with self._writing_lock:
+            writer = self._writing()
+            self._reach()
+            return writer.append(records, check_uids=check_uids)
 
     def commit(self) -> int:
         """See `Store.commit`."""
-        with self._lock:
+        with self._writing_lock:
             writer = self._writing()
             if writer.dirty:
+                self._reach()
                 self._streams.refresh()
             durable_seq = writer.commit()
         if time.monotonic() - self._maintained_s > MAINTENANCE_INTERVAL_S:
@@ -160,17 +187,19 @@ class ElasticStore:
         Raises:
             NotFound: there is no letter for a uid.
         """
-        with self._lock:
-            appended = self._writing().replay(uids, edit)
+        with self._writing_lock:
+            writer = self._writing()
+            self._reach()
+            appended = writer.replay(uids, edit)
             self._streams.refresh()
             return appended
 
     def maintain(self) -> None:
         """Roll over and let go of what has expired, where the server does not; a failure is logged."""
         self._maintained_s = time.monotonic()
-        if self.server.has_lifecycle:
-            return
         try:
+            if self._reach().has_lifecycle:
+                return
             self._lifecycle.roll_over()
             if self.options.retention_days is not None:
                 age_ns = round(self.options.retention_days * 86_400e9)
@@ -184,7 +213,7 @@ class ElasticStore:
 
     def delete(self, condition: Condition) -> int:
         """See `Store.delete`."""
-        with self._lock:
+        with self._writing_lock:
             self._streams.refresh()
             translated = translate(condition)
             everywhere = ",".join(self.names.streams)
@@ -197,7 +226,7 @@ class ElasticStore:
 
     def drop_before(self, received_ns: int) -> int:
         """See `Store.drop_before`; a partition is a backing index, or a day of arrival in one."""
-        with self._lock:
+        with self._writing_lock:
             self._streams.refresh()
             return self._lifecycle.drop_indices(received_ns) + self._lifecycle.drop_days(received_ns)
 
@@ -329,7 +358,24 @@ class ElasticStore:
     # ---------------------------------------------------------------- about itself
 
     def stats(self) -> StoreStats:
-        """See `Store.stats`; bytes are those of every copy that the cluster keeps."""
+        """See `Store.stats`; bytes are those of every copy that the cluster keeps.
+
+        Of a cluster that has not been reached yet all is zero but `durable_seq`, which we remember.
+        """
+        durable_seq = self._writer.durable_seq if self._writer is not None else 0
+        if self._server is None:
+            return StoreStats(
+                records=0,
+                logs=0,
+                spans=0,
+                span_starts=0,
+                losses=0,
+                partitions=0,
+                bytes=0,
+                oldest_ns=None,
+                newest_ns=None,
+                durable_seq=durable_seq,
+            )
         everywhere = ",".join(self.names.streams)
         kinds = {"kinds": {"terms": {"field": n.KIND}}}
         answer = self._reader.aggregate(everywhere, ALL, kinds)
@@ -348,13 +394,14 @@ class ElasticStore:
             bytes=admin.size_of(self._connection, indices),
             oldest_ns=oldest_ns,
             newest_ns=newest_ns,
-            durable_seq=self._state.durable_seq if self._state is not None else 0,
+            durable_seq=durable_seq,
         )
 
     def health(self) -> dict[str, Any]:
         """What `/metrics` and `/readyz` say of the way into the cluster; asks nobody."""
         counts = self._writer.counts if self._writer is not None else {}
         return {
+            "reached": self._server is not None,
             "in_flight": self._sender.in_flight,
             "in_flight_limit": self._sender.in_flight_limit,
             "retries": dict(self._sender.retries),

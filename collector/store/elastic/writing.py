@@ -56,6 +56,21 @@ class Writer:
         self.dirty = False
         self.counts: Counter[str] = Counter()  # records by what became of them, `bare` among them
 
+    def begin(self, cluster_uuid: str) -> None:
+        """Say which cluster it is, as soon as that is known.
+
+        Raises:
+            StoreFailed: it is not the one we remember, so that nothing in the log is in it.
+        """
+        if not self._state.begin(cluster_uuid):
+            self._last_seq = self._doubtful_seq = 0
+            raise StoreFailed("this is another cluster than before: what the write-ahead log has comes again")
+
+    @property
+    def durable_seq(self) -> int:
+        """Every record up to here is in the cluster or a dead letter, and was when `commit` returned."""
+        return self._state.durable_seq
+
     @property
     def last_seq(self) -> int:
         """Every record up to here is in the cluster or a dead letter."""
