@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 import orjson
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -141,9 +140,3 @@ def _with_bytes(item: Any) -> Any:
             ) from None
         found[key] = base64.b64encode(raw).decode()
     return {**item, **found} if found else item
-
-
-def error_json(message: str, code: int) -> bytes:
-    """A `google.rpc.Status` as JSON, the form OTLP/HTTP wants errors in."""
-    text: str = json_format.MessageToJson(Status(code=code, message=message), indent=None)
-    return text.encode()

@@ -399,11 +399,6 @@ def test_snake_case_and_unknown_keys_are_read() -> None:
     assert (item.fields["trace_id"], item.fields["span_id"]) == (TRACE_ID, SPAN_ID)
 
 
-def test_errors_can_be_said_in_the_protocol_s_own_words() -> None:
-    """OTLP/HTTP wants a `google.rpc.Status`."""
-    assert json.loads(otlp_json.error_json("no", 3)) == {"code": 3, "message": "no"}
-
-
 def test_severity_number_names_cover_the_scale() -> None:
     """Every number that the SDK can send has a level."""
     for number in SeverityNumber:
