@@ -123,6 +123,11 @@ class Settings(BaseSettings):
     retention_days: float | None = Field(
         default=None, gt=0, description="age at which records go; unset: never"
     )
+    canary_interval_s: float | None = Field(
+        default=None,
+        ge=0.1,
+        description="time between two records that the service writes and reads back itself; unset: none",
+    )
     retention_bytes_max: ByteSize | None = Field(
         default=None, ge=_MIB, description="size of the store beyond which its oldest part goes; unset: none"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collector.client.asynchronous import AsyncCollectorClient
-from collector.client.imports import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, import_bodies
+from collector.client.imports import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IMPORT_HEADERS, import_bodies
 from collector.client.sync import CollectorClient
 from collector.client.wire import DEFAULT_URL
 
@@ -11,6 +11,7 @@ __all__ = [
     "BATCH_BYTES_MAX",
     "BATCH_RECORDS_MAX",
     "DEFAULT_URL",
+    "IMPORT_HEADERS",
     "AsyncCollectorClient",
     "CollectorClient",
     "import_bodies",

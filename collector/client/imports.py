@@ -9,6 +9,12 @@ from typing import Final
 # One import request: large enough that the fsync behind it does not count, small enough for any limit.
 BATCH_BYTES_MAX: Final = 2 * 1024 * 1024
 BATCH_RECORDS_MAX: Final = 10_000
+# What goes with each body; names in lower case, as the intake reads them.
+IMPORT_HEADERS: Final = {
+    "content-type": "application/x-ndjson",
+    "backtrail-format": "1",
+    "backtrail-import": "1",
+}
 
 
 def import_bodies(records: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:

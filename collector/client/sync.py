@@ -7,18 +7,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Self
 from urllib.parse import quote
 
-from collector.client.imports import import_bodies
+from collector.client.imports import IMPORT_HEADERS, import_bodies
 from collector.client.wire import DEFAULT_URL, JsonObject, Stream, Wire, lines_of, object_of
 from collector.errors import NotFound, Overloaded
 from tracing.line import format_timestamp
 
 # Longest wait that a collector may ask for before we try again.
 RETRY_AFTER_S_MAX: Final = 10.0
-_IMPORT_HEADERS: Final = {
-    "Content-Type": "application/x-ndjson",
-    "Backtrail-Format": "1",
-    "Backtrail-Import": "1",
-}
 
 Time = str | int | None  # in human words, or epoch nanoseconds
 
@@ -298,7 +293,7 @@ class CollectorClient:
         while True:
             try:
                 return self._wire.call(
-                    "POST", "/v1/records", body=body, headers=_IMPORT_HEADERS, token=self._ingest_token
+                    "POST", "/v1/records", body=body, headers=IMPORT_HEADERS, token=self._ingest_token
                 )
             except Overloaded as error:
                 if time.monotonic() + error.retry_after_s > deadline:

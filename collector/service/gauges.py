@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping
 
 from collector.api.app import Backend
 from collector.api.metrics import Metric, Sample
+from collector.service.canary import Canary
 from collector.service.pipeline import Pipeline
 
 PREFIX = "backtrail_"
 
 
-def service_metrics(pipeline: Pipeline, backend: Backend, *, ready: bool) -> Iterator[Metric]:
+def service_metrics(
+    pipeline: Pipeline, backend: Backend, *, ready: bool, canary: Canary | None
+) -> Iterator[Metric]:
     """Every metric of a running collector."""
     yield _gauge("build_info", "Always 1; the label says which version runs.", 1, version=backend.version)
     yield _gauge("ready", "Whether /readyz is green.", int(ready))
@@ -28,6 +31,8 @@ def service_metrics(pipeline: Pipeline, backend: Backend, *, ready: bool) -> Ite
         pipeline.indexer.stats(),
         gauges=("appended_seq", "visible_seq", "lag_records", "stalled_s"),
     )
+    if canary is not None:
+        yield from _room("canary", canary.stats(), gauges=("found_s",))
     yield from _room("retention", pipeline.housekeeping.stats())
     yield from _room(
         "ledger",

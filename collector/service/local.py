@@ -11,7 +11,7 @@ import msgspec
 
 from collector.api.answers import Answers
 from collector.api.shapes import JsonObject
-from collector.client import import_bodies
+from collector.client import IMPORT_HEADERS, import_bodies
 from collector.datadir import check_readable
 from collector.errors import CollectorError, ConfigurationError, DataDirectoryInUse
 from collector.ledger import Ledger
@@ -19,9 +19,6 @@ from collector.service.pipeline import WAL, Pipeline, answer_limits, open_store
 from collector.settings import Settings
 from collector.store.contract import Store
 from collector.wal import Wal
-
-# What `import_records` states about each body; `CollectorClient` sends the same over HTTP.
-_IMPORT_HEADERS = {"backtrail-format": "1", "backtrail-import": "1"}
 
 
 class LocalCollector:
@@ -50,7 +47,7 @@ class LocalCollector:
         refused: list[Any] = []
         known_before = int(pipeline.indexer.stats().get("already_stored", 0))
         for body in import_bodies(records):
-            answer = pipeline.intake.records(_IMPORT_HEADERS, body)
+            answer = pipeline.intake.records(IMPORT_HEADERS, body)
             taken += answer.stored
             refused += msgspec.to_builtins(answer.refused)
         if not pipeline.drain():

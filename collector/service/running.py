@@ -21,8 +21,10 @@ from collector.api.ingest import receivers
 from collector.api.metrics import RequestCounts
 from collector.api.server import HttpServer
 from collector.api.workers import Workers
+from collector.client import IMPORT_HEADERS, import_bodies
 from collector.errors import CollectorError
 from collector.service import systemd, voice
+from collector.service.canary import Canary, found_by
 from collector.service.gauges import service_metrics
 from collector.service.pipeline import Pipeline
 from collector.service.readiness import Progress, Readiness
@@ -199,6 +201,7 @@ class _Parts:
                 counts=RequestCounts(),
                 version=version(),
             )
+            self.canary = _canary(self.pipeline, settings)
             self.server = HttpServer(
                 application(self.backend),
                 host=settings.host,
@@ -206,12 +209,16 @@ class _Parts:
                 shutdown_timeout_s=settings.shutdown_timeout_s,
             )
             self.server.start()
+            if self.canary is not None:
+                self.canary.start()
         except BaseException:
             self.pipeline.close()
             raise
 
     def close(self) -> bool:
         self.backend.stopping = True
+        if self.canary is not None:
+            self.canary.stop()
         self.backend.tail.stop()
         self.server.stop()
         self.backend.ingest_workers.close()
@@ -236,8 +243,21 @@ class _Parts:
         return Response(body, status_code=200 if readiness.is_ready else 503, media_type=JSON)
 
     def _metrics(self) -> Response:
-        text = metrics.render(service_metrics(self.pipeline, self.backend, ready=self.look().is_ready))
+        text = metrics.render(
+            service_metrics(self.pipeline, self.backend, ready=self.look().is_ready, canary=self.canary)
+        )
         return Response(text, media_type=metrics.CONTENT_TYPE)
+
+
+def _canary(pipeline: Pipeline, settings: Settings) -> Canary | None:
+    if settings.canary_interval_s is None:
+        return None
+
+    def write(uid: str, line: bytes) -> None:
+        for body in import_bodies([(uid, line)]):
+            pipeline.intake.records(IMPORT_HEADERS, body)
+
+    return Canary(write, found_by(pipeline.answers.trace), interval_s=settings.canary_interval_s)
 
 
 # What a running service can take over; everything else was used when it started.
