@@ -63,6 +63,9 @@ class Capture:
                     return
             original(logger, record)
 
+        # When a handler of the program fails, logging prints the stack above its own frames, which it knows
+        # by their file. Ours is to be one of them, so that what is printed stays as it was.
+        callHandlers.__code__ = callHandlers.__code__.replace(co_filename=logging.__file__)
         setattr(callHandlers, _MARK, True)
         return callHandlers
 
