@@ -1,118 +1,140 @@
-"""What `/metrics` says, gathered from the rooms. The names are the project's own and documented here.
+"""What `/metrics` says, gathered from the rooms.
 
-Counters are since the start of the process, except those of the ledger, which go back to the making of
-the data directory.
+Counters (`…_total`) are since the start of the process, except those of the ledger, which go back to the
+making of the data directory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from collector.api.app import Backend
 from collector.api.metrics import Metric, Sample
 from collector.service.canary import Canary
 from collector.service.pipeline import Pipeline
 
-PREFIX = "backtrail_"
+PREFIX: Final = "backtrail_"
+
+# The closed list: every metric by its name without the prefix. `docs/metrics.md` is made from it.
+DESCRIPTIONS: Final[dict[str, str]] = {
+    "build_info": "Always 1; the label says which version runs.",
+    "ready": "Whether /readyz is green.",
+    "http_requests_total": "Requests by operation (of the OpenAPI document; none: no such path) and status.",
+    "http_request_seconds_total": "Time spent on requests, by operation.",
+    "http_busy_requests": "Requests that run or wait for a thread, by kind.",
+    "http_body_bytes": "Request bodies held in memory.",
+    "tail_watchers": "Who watches the live tail.",
+    "intake_requests_total": "Requests that brought records, by protocol.",
+    "intake_bytes_total": "Their bodies as they came, by protocol.",
+    "intake_records_total": "Records taken in, by protocol; what was known already is not counted.",
+    "intake_refused_total": "Records refused, by protocol; ledger_refused_total has the reasons.",
+    "wal_last_seq": "Number of the last record in the write-ahead log.",
+    "wal_bytes": "Size of the write-ahead log.",
+    "wal_segments": "Files of the write-ahead log.",
+    "wal_appends_total": "Batches that were made durable.",
+    "wal_syncs_total": "Syncs of the disk; fewer than batches, because concurrent ones share a sync.",
+    "wal_overloaded_total": "Batches refused because the log or the disk was full.",
+    "wal_write_errors_total": "Times that the disk refused a write or a sync.",
+    "wal_read_errors_total": "Times that the disk refused a read.",
+    "wal_torn_bytes_total": "Bytes behind the last whole frame of a segment, as a crash leaves them.",
+    "wal_damaged_bytes_total": "Bytes between whole frames that are not what was written. Alarm on any.",
+    "wal_lost_records_total": "Records that were in damaged frames. Alarm on any.",
+    "indexing_appended_seq": "Number of the last record that the store has been given.",
+    "indexing_visible_seq": "Number up to which everything can be found.",
+    "indexing_lag_records": "Records that are taken in and cannot be found yet.",
+    "indexing_stalled_s": "Seconds since that number last got smaller; 0 when it is 0.",
+    "indexing_stored_total": "Records given to the store that it did not have.",
+    "indexing_already_stored_total": "Records given to the store that it had: repetitions, harmless.",
+    "indexing_refused_total": "Records that the store cannot take, by reason. Alarm on any.",
+    "indexing_commits_total": "Commits of the store.",
+    "indexing_failures_total": "Times that the store failed; what it was given is given again.",
+    "store_records": "What the store holds, by kind; logs and spans are the records.",
+    "store_bytes": "Size of the store on disk.",
+    "store_partitions": "Partitions of the store.",
+    "store_durable_seq": "Number of the last record that would survive a crash without the log.",
+    "store_damaged_partitions": "Partitions that were set aside, their files being damaged. Alarm on any.",
+    "store_damaged_records": "Records in them, as far as is known.",
+    "ledger_seq": "Number of the last record that the ledger has taken note of.",
+    "ledger_saved_seq": "Number up to which it is on disk.",
+    "ledger_spools": "Processes that are remembered.",
+    "ledger_foreign_requests": "Requests of senders without positions that are remembered.",
+    "ledger_set_aside": "1 after a damaged ledger was set aside.",
+    "ledger_lines_total": "Lines taken note of.",
+    "ledger_refused_total": "Lines refused, by reason.",
+    "ledger_mended_total": "Lines taken after a change, by reason.",
+    "ledger_lost_total": "Lines that their senders gave up themselves, by reason.",
+    "retention_dropped_total": "Records dropped by the retention, by reason.",
+    "retention_failures_total": "Times that the retention had to wait.",
+    "canary_found_total": "Records of the canary that were found once, as they should be.",
+    "canary_lost_total": "Records of the canary that were acknowledged and not found. Alarm on any.",
+    "canary_twice_total": "Records of the canary that were found twice. Alarm on any.",
+    "canary_refused_total": "Records of the canary that were refused.",
+    "canary_found_s": "Seconds from the last one's acknowledgement to its being found.",
+}
 
 
 def service_metrics(
     pipeline: Pipeline, backend: Backend, *, ready: bool, canary: Canary | None
 ) -> Iterator[Metric]:
     """Every metric of a running collector."""
-    yield _gauge("build_info", "Always 1; the label says which version runs.", 1, version=backend.version)
-    yield _gauge("ready", "Whether /readyz is green.", int(ready))
+    yield _metric("build_info", [Sample(1, {"version": backend.version})])
+    yield _metric("ready", [Sample(int(ready), {})])
     yield from _http(backend)
+    yield from _room("intake", _by_count(pipeline.intake.stats()), label="protocol")
+    yield from _room("wal", pipeline.wal.stats())
+    yield from _room("indexing", pipeline.indexer.stats())
     yield from _store(pipeline)
-    yield from _room("wal", pipeline.wal.stats(), gauges=("last_seq", "segments", "bytes"))
-    yield from _intake(pipeline.intake.stats())
-    yield from _room(
-        "indexing",
-        pipeline.indexer.stats(),
-        gauges=("appended_seq", "visible_seq", "lag_records", "stalled_s"),
-    )
-    if canary is not None:
-        yield from _room("canary", canary.stats(), gauges=("found_s",))
+    yield from _room("ledger", pipeline.ledger.stats())
     yield from _room("retention", pipeline.housekeeping.stats())
-    yield from _room(
-        "ledger",
-        pipeline.ledger.stats(),
-        gauges=("seq", "saved_seq", "spools", "foreign_requests", "set_aside"),
-    )
+    if canary is not None:
+        yield from _room("canary", canary.stats())
 
 
 def _http(backend: Backend) -> Iterator[Metric]:
     counts = backend.counts
-    yield Metric(
-        PREFIX + "http_requests_total",
-        "counter",
-        "Requests by operation (of /api/v1/openapi.json; none: no such path) and status.",
-        [
-            Sample(count, {"operation": operation, "status": str(status)})
-            for (operation, status), count in sorted(counts.requests.items())
-        ],
+    requests = (
+        Sample(count, {"operation": operation, "status": str(status)})
+        for (operation, status), count in sorted(counts.requests.items())
     )
-    yield Metric(
-        PREFIX + "http_request_seconds_total",
-        "counter",
-        "Time spent on requests, by operation.",
-        [Sample(seconds, {"operation": name}) for name, seconds in sorted(counts.seconds.items())],
-    )
-    yield Metric(
-        PREFIX + "http_busy_requests",
-        "gauge",
-        "Requests that run or wait for a thread, by kind.",
-        [
-            Sample(backend.ingest_workers.busy, {"kind": "ingest"}),
-            Sample(backend.query_workers.busy, {"kind": "query"}),
-        ],
-    )
-    yield _gauge("http_body_bytes", "Request bodies held in memory.", backend.bodies.in_flight_bytes)
-    yield _gauge("tail_watchers", "Who watches the live tail.", backend.tail.watchers)
+    yield _metric("http_requests_total", requests)
+    seconds = (Sample(taken_s, {"operation": name}) for name, taken_s in sorted(counts.seconds.items()))
+    yield _metric("http_request_seconds_total", seconds)
+    busy = {"ingest": backend.ingest_workers.busy, "query": backend.query_workers.busy}
+    yield _metric("http_busy_requests", (Sample(count, {"kind": kind}) for kind, count in busy.items()))
+    yield _metric("http_body_bytes", [Sample(backend.bodies.in_flight_bytes, {})])
+    yield _metric("tail_watchers", [Sample(backend.tail.watchers, {})])
 
 
 def _store(pipeline: Pipeline) -> Iterator[Metric]:
     stats = pipeline.store.stats()
-    yield Metric(
-        PREFIX + "store_records",
-        "gauge",
-        "What the store holds, by kind; logs and spans are the records.",
-        [
-            Sample(stats.logs, {"kind": "log"}),
-            Sample(stats.spans, {"kind": "span"}),
-            Sample(stats.span_starts, {"kind": "span_start"}),
-            Sample(stats.losses, {"kind": "loss"}),
-        ],
-    )
-    yield _gauge("store_bytes", "Size of the store on disk.", stats.bytes)
-    yield _gauge("store_partitions", "Partitions of the store.", stats.partitions)
-    yield _gauge("store_durable_seq", "Number of the last record that is durable here.", stats.durable_seq)
-    yield _gauge("store_damaged_partitions", "Partitions that were set aside.", stats.damaged_partitions)
-    yield _gauge("store_damaged_records", "Records in them, as far as is known.", stats.damaged_records)
+    kinds = {
+        "log": stats.logs,
+        "span": stats.spans,
+        "span_start": stats.span_starts,
+        "loss": stats.losses,
+    }
+    yield _metric("store_records", (Sample(count, {"kind": kind}) for kind, count in kinds.items()))
+    for name in ("bytes", "partitions", "durable_seq", "damaged_partitions", "damaged_records"):
+        yield _metric(f"store_{name}", [Sample(getattr(stats, name), {})])
 
 
-def _intake(stats: Mapping[str, float]) -> Iterator[Metric]:
-    """Counts of what came in; `otlp_logs.requests` is a sample of `requests` with that protocol."""
-    by_metric: dict[str, list[Sample]] = {}
+def _by_count(stats: Mapping[str, float]) -> dict[str, float]:
+    """`otlp_logs.requests` as `requests.otlp_logs`: the count first, then what it is divided by."""
+    return {".".join(reversed(key.rsplit(".", 1))): value for key, value in stats.items()}
+
+
+def _room(room: str, stats: Mapping[str, float], *, label: str = "reason") -> Iterator[Metric]:
+    """The counts of a room; `refused.bad_id` is the sample of `refused` whose reason is `bad_id`."""
+    by_name: dict[str, list[Sample]] = {}
     for key, value in sorted(stats.items()):
-        protocol, _, counted = key.rpartition(".")
-        by_metric.setdefault(counted, []).append(Sample(value, {"protocol": protocol}))
-    for counted, samples in by_metric.items():
-        yield Metric(f"{PREFIX}intake_{counted}_total", "counter", f"{counted} taken in.", samples)
+        counted, _, divided_by = key.partition(".")
+        by_name.setdefault(counted, []).append(Sample(value, {label: divided_by} if divided_by else {}))
+    for counted, samples in by_name.items():
+        gauge = f"{room}_{counted}"
+        yield _metric(gauge if gauge in DESCRIPTIONS else f"{gauge}_total", samples)
 
 
-def _room(name: str, stats: Mapping[str, float], *, gauges: tuple[str, ...] = ()) -> Iterator[Metric]:
-    """The counts of a room. A count `refused.bad_id` is a sample of `refused` with that reason."""
-    by_metric: dict[str, list[Sample]] = {}
-    for key, value in sorted(stats.items()):
-        counted, _, reason = key.partition(".")
-        by_metric.setdefault(counted, []).append(Sample(value, {"reason": reason} if reason else {}))
-    for counted, samples in by_metric.items():
-        if counted in gauges:
-            yield Metric(f"{PREFIX}{name}_{counted}", "gauge", f"{counted} of {name}.", samples)
-        else:
-            yield Metric(f"{PREFIX}{name}_{counted}_total", "counter", f"{counted} of {name}.", samples)
-
-
-def _gauge(name: str, help: str, value: float, **labels: str) -> Metric:
-    return Metric(PREFIX + name, "gauge", help, [Sample(value, labels)])
+def _metric(name: str, samples: Iterable[Sample]) -> Metric:
+    kind = "counter" if name.endswith("_total") else "gauge"
+    return Metric(PREFIX + name, kind, DESCRIPTIONS.get(name, ""), samples)
