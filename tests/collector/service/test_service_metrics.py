@@ -10,7 +10,6 @@ from collector.service import Collector
 from collector.service.gauges import DESCRIPTIONS, PREFIX
 from collector.settings import Settings
 
-
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
 
