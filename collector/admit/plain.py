@@ -67,7 +67,8 @@ _plain_decoder: Final = msgspec.json.Decoder(_PlainLine)
 # beyond 64 bits, exponents of three digits, escaped surrogates. Looked for in a copy whose digits are
 # all 0, which is much faster than a pattern; ids are in quotes, so what ends a number tells them apart.
 _FOLDED: Final = bytes.maketrans(b"0123456789E", b"0" * 10 + b"e")
-_LONG_DIGITS: Final = b"0" * 19
+_ZEROES: Final = b"0" * 19
+_LONG_NUMBER: Final = re.compile(_ZEROES + rb"[0.e]*\s*[,}\]]")
 _BIG_INTEGER: Final = re.compile(rb"(?<![0-9.])(?:9[0-9]{18}|[0-9]{20,})[0-9.eE]*\s*[,}\]]")
 _BIG_EXPONENT: Final = re.compile(rb"0e000+\s*[,}\]]")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -114,7 +115,7 @@ def _is_plain_alone(line: bytes, named: bool) -> bool:
 def is_suspicious(data: bytes) -> bool:
     """Whether something is in the bytes that attributes may hide; at times also when nothing is."""
     folded = data.translate(_FOLDED, b"+")
-    if _LONG_DIGITS in folded and _BIG_INTEGER.search(data):
+    if _ZEROES in folded and _LONG_NUMBER.search(folded) and _BIG_INTEGER.search(data):
         return True
     return bool(_BIG_EXPONENT.search(folded) or _SURROGATE.search(data)) or not _is_utf8(data)
 
