@@ -23,10 +23,10 @@ def page() -> str:
         [
             "# Settings of the collector",
             "",
-            "One precedence, highest first: flags of `backtrail serve` (`--wal-bytes-max 2GiB`), environment,",
+            "One precedence, highest first: flags of `backtrail serve` (`--port 4318`), environment,",
             "file (TOML, keys as in the first column; `--config`, `BACKTRAIL_CONFIG`, or the first of",
             "`~/.config/backtrail/collector.toml` and `/etc/backtrail/collector.toml`), defaults. Sizes take",
-            "units, durations are in seconds. `backtrail config check` shows each value and where it came from.",
+            "units, durations are in seconds. `backtrail config check` shows values and where they came from.",
             "SIGHUP reads the tokens, `allowed_hosts`, `log_level` and `log_format` again.",
             "",
             "| name | variable | default | meaning |",
