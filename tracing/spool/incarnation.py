@@ -34,7 +34,7 @@ ALWAYS: Final = -1
 
 
 class DescriptorLost(Exception):
-    """Somebody closed our descriptors; this incarnation cannot go on, another one must."""
+    """Our descriptors are closed, by somebody or in order: another incarnation must take the line."""
 
 
 class Incarnation:
@@ -86,6 +86,7 @@ class Incarnation:
         self._step_at = 0  # offset, and
         self._look_at_s = 0.0  # time of `time.monotonic`, at which to look at everything again
         self._busy = False
+        self._is_left = False
         self._deferred: deque[Callable[[], None]] = deque()
 
     @property
@@ -120,6 +121,8 @@ class Incarnation:
         What is logged afterwards is still taken.
         """
         with self.lock:
+            if self._is_left:
+                return
             if self._busy:
                 self._deferred.append(partial(self.close, ended))
             elif self.position != self._closed_at or self.losses.is_any_pending:
@@ -128,7 +131,7 @@ class Incarnation:
     def leave(self) -> None:
         """Give the directory up to whoever adopts it; afterwards no line may be written here."""
         with self.lock:
-            self.pid = 0
+            self.pid, self._is_left = 0, True
             self._fd, self._act_at = -1, ALWAYS
             if self.directory is not None:
                 self.directory.leave()
@@ -155,12 +158,14 @@ class Incarnation:
     def look_again(self) -> None:
         """Decide anew about disk, bounds and losses; the shipper calls it now and then."""
         with self.lock:
-            if not self._busy and (self.position or self.losses.is_any_pending):
+            if not self._busy and not self._is_left and (self.position or self.losses.is_any_pending):
                 self._decided(self._look_again)
 
     # ---- the long way; the lock is held ----
 
     def _carefully(self, line: bytes, severity_number: int) -> None:
+        if self._is_left:
+            raise DescriptorLost
         if self._busy:
             self._deferred.append(partial(self.write, line, severity_number))
         else:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextvars
 import os
+import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry import context as otel_context
@@ -123,8 +125,9 @@ class Shipper:
     def _begin(self) -> None:
         run = self._run = _Run()
         thread = threading.Thread(target=self._work, args=(run,), name=THREAD_NAME, daemon=True)
-        # An empty context: what instruments threads must not carry the caller's trace into this one.
-        contextvars.Context().run(thread.start)
+        with _signals_blocked():
+            # An empty context: what instruments threads must not carry the caller's trace into this one.
+            contextvars.Context().run(thread.start)
 
     def _work(self, run: _Run) -> None:
         # The courier is a local on purpose: after a fork it lives on, untouched, in the frame of a thread
@@ -187,6 +190,24 @@ class Shipper:
             return source
         source.close()
         return OwnSource(own)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Block what a thread that is started now shall never be given.
+
+    A program may block signals in its threads and wait for them in one: a thread of ours that does not
+    block them would be the one they go to, and SIGTERM would end the program that is waiting for it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _suppress_instrumentation() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
+import signal
 import socket
 import threading
 import time
@@ -513,6 +515,15 @@ def test_the_thread_is_a_daemon_and_is_never_traced(
         seen.append((threading.current_thread().daemon, is_http_instrumentation_enabled(), context))
         real_send(self, *args)
 
+    real_start = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        # What hands contexts over to threads takes the one in which the thread is started.
+        if self.name == shipper_module.THREAD_NAME:
+            assert list(contextvars.copy_context()) == []
+        real_start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
     monkeypatch.setattr(shipper_module.Courier, "_send", send)
     spool = open_orders()
     spool.write(helpers.line("m"), 9)
@@ -523,6 +534,21 @@ def test_the_thread_is_a_daemon_and_is_never_traced(
         otel_context.detach(token)
     assert shipper.flush(30.0)
     assert set(map(str, seen)) == {str((True, False, {}))}
+
+
+def test_signals_are_left_to_the_program(open_orders: OpenOrders, ship: Any, helpers: Any) -> None:
+    """A program may block SIGTERM and wait for it: were our thread to take it, the default would be death."""
+    spool = open_orders()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    shipper = ship(spool)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    spool.write(helpers.line("m"), 9)
+    assert shipper.flush(30.0)
+    (thread,) = [item for item in threading.enumerate() if item.name == shipper_module.THREAD_NAME]
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1):
+        assert blocked & 1 << (number - 1)
 
 
 def test_flush_says_no_when_the_time_has_passed(open_orders: OpenOrders, ship: Any, helpers: Any) -> None:

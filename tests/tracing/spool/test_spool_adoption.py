@@ -111,7 +111,7 @@ def test_a_torn_line_is_cut_off_before_the_end_is_written(
     path = leave_behind(open_orders(), root, [helpers.line("whole")])
     (segment,) = segment_paths(path)
     with segment.open("ab") as file:
-        file.write(helpers.line("torn")[:-20] + bytes(3000))
+        file.write(helpers.line("torn " * 300)[:-20] + bytes(3000))
     claimed(path).release()
     assert helpers.messages(path) == ["whole"]
     assert len(helpers.special_lines(path, "close")) == 1

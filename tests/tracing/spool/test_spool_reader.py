@@ -141,6 +141,15 @@ def test_a_changed_offset_in_a_header_is_noticed(tmp_path: Path, helpers: Any) -
     assert dict(read_lines(directory)) == expected_offsets(lines)
 
 
+def test_a_segment_of_another_spool_is_not_believed(tmp_path: Path, helpers: Any) -> None:
+    """Copied here by somebody, under the right name: its header says whose it is."""
+    lines = all_lines(helpers, 2)
+    directory = spool_of(tmp_path, lines[0])
+    stranger = SegmentHeader(spool_id="f" * 32, segment=1, first_offset=7, resource={})
+    (directory / segment_name(1)).write_bytes(stranger.encode() + lines[1])
+    assert dict(read_lines(directory)) == expected_offsets(lines)
+
+
 def test_broken_lines_are_skipped_and_counted_by_reason(tmp_path: Path, helpers: Any) -> None:
     """`read_lines` is for those without a collector, so it judges itself."""
     good = helpers.line("good")

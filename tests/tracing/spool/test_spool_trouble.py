@@ -143,6 +143,7 @@ def test_a_file_that_may_not_grow_is_a_full_disk(root: Path) -> None:
     assert len(found) == 301
     assert offsets_are_whole(directory)
     assert all(path.stat().st_size <= 10_000 for path in segment_paths(directory))
+    assert all(path.read_bytes().endswith(b"\n") for path in segment_paths(directory))
 
 
 def test_a_deleted_directory_is_made_again(open_orders: OpenOrders, root: Path, helpers: Any) -> None:

@@ -17,6 +17,7 @@ import pytest
 from tracing.spool import Spool, open_spool
 from tracing.spool import incarnation as incarnation_module
 from tracing.spool.format import SegmentHeader, service_directory
+from tracing.spool.incarnation import DescriptorLost
 from tracing.spool.reader import read_lines, segment_paths
 
 OpenOrders = Callable[..., Spool]
@@ -140,6 +141,38 @@ def test_a_spool_that_was_given_up_is_not_written_again(
     assert spool.spool_id != first
     assert helpers.messages(root / "orders" / first) == ["before"]
     assert helpers.messages(root / "orders" / spool.spool_id) == ["after"]
+
+
+def test_a_thread_that_was_late_writes_to_the_next_one(
+    open_orders: OpenOrders, root: Path, helpers: Any
+) -> None:
+    """Whoever holds on to an incarnation that was given up can no longer change its directory."""
+    spool = open_orders()
+    spool.write(helpers.line("before"), 9)
+    late = spool.current()
+    spool.close("shutdown")
+    with pytest.raises(DescriptorLost):
+        late.write(helpers.line("late"), 9)
+    late.note_loss("refused", 1, 0, 0)
+    late.look_again()
+    late.close("exit")
+    directory = root / "orders" / late.spool_id
+    assert helpers.messages(directory) == ["before"]
+    assert len(segment_paths(directory)) == 1
+    assert helpers.special_lines(directory, "loss") == []
+    assert [close["ended"] for close in helpers.special_lines(directory, "close")] == ["shutdown"]
+
+
+def test_closing_twice_says_it_once(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
+    """A worker's finalizer and `atexit` may both call; lines in between deserve another word."""
+    spool = open_orders()
+    spool.write(helpers.line("m"), 9)
+    for _ in range(2):
+        spool.close("exit")
+    assert len(helpers.special_lines(the_directory(root), "close")) == 1
+    spool.write(helpers.line("late"), 9)
+    spool.close("exit")
+    assert [close["count"] for close in helpers.special_lines(the_directory(root), "close")] == [1, 3]
 
 
 def test_threads_lose_and_repeat_nothing(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
