@@ -175,7 +175,16 @@ def test_a_request_of_which_a_part_survived_goes_on_there(start: Callable[..., C
         assert collector.intake.otlp_logs(PROTOBUF, None, body).stored == 12 - there
         assert collector.messages() == expected
         assert all(len(several) == 1 for several in collector.stored().values())
+        assert len({uid.rpartition("-")[0] for uid in collector.stored()}) == 1, "one request, one identity"
         assert collector.intake.otlp_logs(PROTOBUF, None, body).stored == 0
+
+
+def test_equal_bytes_of_two_protocols_are_two_requests(start: Callable[..., Collector]) -> None:
+    """Protobuf says the same with different meanings."""
+    collector = start()
+    body = spans(1).SerializeToString()
+    assert collector.intake.otlp_logs(PROTOBUF, None, body).stored == 1
+    assert collector.intake.otlp_traces(PROTOBUF, None, body).stored == 1
 
 
 def test_a_span_is_known_by_its_content(start: Callable[..., Collector]) -> None:
