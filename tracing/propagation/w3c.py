@@ -31,7 +31,8 @@ _MEMBER: Final = re.compile(
     r"=(?P<value>[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
 )
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
-_NOT_QUOTED: Final = "!#$&'()*+-./:<=>?@[]^_`{|}~"  # baggage-octet, without the percent sign
+# baggage-octet, without the percent sign, and without the plus, which OpenTelemetry reads as a space.
+_NOT_QUOTED: Final = "!#$&'()*-./:<=>?@[]^_`{|}~"
 
 
 def parse_traceparent(header: str) -> Remote | None:
