@@ -177,6 +177,38 @@ class Answers:
         records = [views.record_view(record) for record in page.records]
         return plain(shapes.LogsObject(records=records, cursor=page.cursor, total=page.total))
 
+    def facets(
+        self,
+        field: str,
+        q: str = "",
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+        limit: int = 20,
+    ) -> JsonObject:
+        """The most frequent values of a field in the records that match (`shapes.FacetsObject`).
+
+        Args:
+            field: as in a search: `service`, `level`, `http.route`, `resource.host.name`.
+            q: search text, and the rest as for `logs`.
+            limit: how many values.
+        Raises:
+            QueryError: a text cannot be understood, or the field has no values to count.
+        """
+        start_ns, end_ns = self._times(start, end)
+        buckets = self._store.facets(
+            field,
+            self.condition(q, service=service, level=level, trace_id=trace_id),
+            start_ns=start_ns,
+            end_ns=end_ns,
+            limit=self._checked_limit(limit),
+        )
+        values = [views.same_fields(bucket, shapes.BucketObject) for bucket in buckets]
+        return plain(shapes.FacetsObject(field=field, values=values))
+
     def export(
         self,
         format: str = "ndjson",

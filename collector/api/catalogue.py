@@ -33,6 +33,8 @@ QUERY: Final = Parameter(
 LEVEL: Final = Parameter(name="level", kind="text", description="this level or above", example="WARN")
 SERVICE: Final = Parameter(name="service", kind="text", description="name of the service", example="orders")
 
+_FILTERS: Final = (QUERY, SERVICE, LEVEL, TRACE_ID)
+
 
 def _in_path(parameter: Parameter) -> Parameter:
     return Parameter(
@@ -114,6 +116,27 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         problems=("invalid-query",),
     ),
     Question(
+        name="countValues",
+        path="/api/v1/logs/facets",
+        summary="The most frequent values of a field in the records that match",
+        ask=lambda answers, given: answers.facets(**given),
+        answer=shapes.FacetsObject,
+        parameters=(
+            Parameter(
+                name="field",
+                kind="text",
+                description="a field as in a search",
+                example="service",
+                required=True,
+            ),
+            *_FILTERS,
+            START,
+            END,
+            _limit(20),
+        ),
+        problems=("invalid-query",),
+    ),
+    Question(
         name="getRootCause",
         path="/api/v1/root-cause",
         summary="What caused the fault of a trace, or of a time range, with the records that prove it",
@@ -165,7 +188,6 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     ),
 )
 
-_FILTERS: Final = (QUERY, SERVICE, LEVEL, TRACE_ID)
 
 STREAMS: Final[tuple[Stream, ...]] = (
     Stream(

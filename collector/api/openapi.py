@@ -219,7 +219,7 @@ def _parameter(parameter: Parameter, *, place: str | None = None) -> JsonObject:
         "name": parameter.name,
         "in": where,
         "description": parameter.description,
-        "required": where == "path",
+        "required": where == "path" or parameter.required,
         "schema": parameter.schema(),
     }
     if parameter.example is not None:

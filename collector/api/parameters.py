@@ -44,6 +44,7 @@ class Parameter:
     maximum: int | None = None
     default: Any = None
     choices: tuple[str, ...] = field(default=())
+    required: bool = False
 
     def read(self, text: str) -> Any:
         """The value a text means.
@@ -137,6 +138,11 @@ def read_query(declared: Sequence[Parameter], given: Sequence[tuple[str, str]]) 
             except ValueError as error:
                 values[name] = None
                 errors.append({"parameter": name, "message": str(error)})
+    errors += [
+        {"parameter": name, "message": "is required"}
+        for name, parameter in known.items()
+        if parameter.required and name not in values
+    ]
     if errors:
         raise InvalidParameter(errors)
     return values

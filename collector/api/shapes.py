@@ -148,6 +148,20 @@ class LogsObject(_Shape, frozen=True, kw_only=True):
     total: int | None  # of all that match; null: it was not asked for
 
 
+class BucketObject(_Shape, frozen=True, kw_only=True):
+    """How many records share a value."""
+
+    value: str
+    count: int
+
+
+class FacetsObject(_Shape, frozen=True, kw_only=True):
+    """The most frequent values of a field, by count, then value."""
+
+    field: str
+    values: list[BucketObject]
+
+
 class EvidenceObject(_Shape, frozen=True, kw_only=True):
     """One record that speaks for a cause."""
 

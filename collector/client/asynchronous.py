@@ -40,6 +40,7 @@ class AsyncCollectorClient:
         self.trace = self._awaited(client.trace)
         self.traces = self._awaited(client.traces)
         self.logs = self._awaited(client.logs)
+        self.facets = self._awaited(client.facets)
         self.root_cause = self._awaited(client.root_cause)
         self.services = self._awaited(client.services)
         self.operations = self._awaited(client.operations)

@@ -127,6 +127,31 @@ class CollectorClient:
             total=total or None,
         )
 
+    def facets(
+        self,
+        field: str,
+        q: str = "",
+        *,
+        start: Time = None,
+        end: Time = None,
+        service: str | None = None,
+        level: str | None = None,
+        trace_id: str | None = None,
+        limit: int = 20,
+    ) -> JsonObject:
+        """The most frequent values of a field in the records that match; see `Answers.facets`."""
+        return self._ask(
+            "logs/facets",
+            field=field,
+            q=q or None,
+            start=_time(start),
+            end=_time(end),
+            service=service,
+            level=level,
+            trace_id=trace_id,
+            limit=limit,
+        )
+
     def root_cause(self, trace_id: str | None = None, *, start: Time = None, end: Time = None) -> JsonObject:
         """What caused the fault of a trace, or of a time range; see `Answers.root_cause`."""
         return self._ask("root-cause", trace_id=trace_id, start=_time(start), end=_time(end))

@@ -26,7 +26,7 @@ def page() -> str:
             "One precedence, highest first: flags of `backtrail serve` (`--port 4318`), environment,",
             "file (TOML, keys as in the first column; `--config`, `BACKTRAIL_CONFIG`, or the first of",
             "`~/.config/backtrail/collector.toml` and `/etc/backtrail/collector.toml`), defaults. Sizes take",
-            "units, durations are in seconds. `backtrail config check` shows values and where they came from.",
+            "units, durations are in seconds. `backtrail config check` shows each value and its source.",
             "SIGHUP reads the tokens, `allowed_hosts`, `log_level` and `log_format` again.",
             "",
             "| name | variable | default | meaning |",

@@ -137,6 +137,7 @@ def example_answers() -> dict[str, JsonObject]:
         "findTraces": answers.traces(),
         "getTrace": answers.trace(TRACE),
         "findLogs": answers.logs(total=True),
+        "countValues": answers.facets("level"),
         "getRootCause": plain(views.verdict_view(VERDICT)),
         "listServices": answers.services(),
         "listOperations": answers.operations("orders"),

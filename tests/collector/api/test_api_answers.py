@@ -175,6 +175,18 @@ def test_services_operations_and_topology(answers: Answers) -> None:
     }
 
 
+def test_facets_count_values(answers: Answers) -> None:
+    """Of the records that match, the most frequent first."""
+    assert answers.facets("service") == {
+        "field": "service",
+        "values": [{"value": "orders", "count": 3}, {"value": "gateway", "count": 2}],
+    }
+    assert answers.facets("service", level="ERROR")["values"] == [{"value": "orders", "count": 1}]
+    assert answers.facets("nobody.has.this")["values"] == []
+    with pytest.raises(QueryError):
+        answers.facets("message")
+
+
 def test_stats_count_logs_and_spans(answers: Answers) -> None:
     """`records` is both; what does not run is null."""
     stats = answers.stats()
