@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     ingest_token: SecretStr | None = Field(default=None, description="bearer token that senders must show")
     read_token: SecretStr | None = Field(default=None, description="bearer token that readers must show")
     admin_token: SecretStr | None = Field(
-        default=None, description="bearer token for deleting and for backups; unset: these are off over HTTP"
+        default=None, description="bearer token for deleting; unset: deleting is off over HTTP"
     )
 
     # ---- how much ----

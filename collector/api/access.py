@@ -74,8 +74,7 @@ class Access:
         if needed == "admin":
             return Problem(
                 kind="forbidden",
-                detail="deleting and backups are off over HTTP until an admin token is set"
-                " (BACKTRAIL_ADMIN_TOKEN)",
+                detail="deleting is off over HTTP until an admin token is set (BACKTRAIL_ADMIN_TOKEN)",
             )
         name = _host_name(host).lower()
         if not name or is_loopback(name) or name in self.hosts:

@@ -115,7 +115,7 @@ def collector_process(tmp_path: Path) -> Iterator[Callable[..., CollectorProcess
 def shared_collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorProcess]:
     """One running collector for all tests of a module."""
     with collectors(tmp_path_factory.mktemp("collector")) as make:
-        process = make(commit_interval_s="0.1")
+        process = make(commit_interval_s="0.1", admin_token="admin")
         process.start()
         yield process
 
