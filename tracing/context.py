@@ -5,9 +5,10 @@ instrumentations and ours see one truth. Bound fields are in a variable of ours,
 of contextvars-extras (`current`) shows under a name; the registry costs microseconds, so the hot path
 reads the variable itself.
 
-Nothing here calls `ContextVar.reset(token)`: a generator that is closed early is closed by whoever holds
-it, maybe in another context, where a token of this one is refused ("Failed to detach context"). A scope
-remembers what it found and what it set, and on leaving puts back the one only where the other still stands.
+Nothing here relies on `ContextVar.reset(token)`: a generator that is closed early is closed by whoever
+holds it, maybe in another context, where a token of this one is refused ("Failed to detach context"). A
+scope remembers what it found and what it set, and on leaving puts back the one only where the other still
+stands. Whether a token is refused only tells it that it may still stand elsewhere.
 """
 
 from __future__ import annotations
@@ -51,20 +52,43 @@ _variable: Final = _runtime_variable()
 
 # Without the variable, another implementation was chosen by OTEL_PYTHON_CONTEXT.
 get_context: Final[Callable[[], Context]] = otel_context.get_current if _variable is None else _variable.get
-set_context: Final[Callable[[Context], object]] = otel_context.attach if _variable is None else _variable.set
+set_context: Final[Callable[[Context], Any]] = otel_context.attach if _variable is None else _variable.set
+
+
+def _is_home(token: Any) -> bool:
+    """Whether this is the execution context that a token is of; what it restores is overwritten later."""
+    if _variable is None:
+        return True
+    try:
+        _variable.reset(token)
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 class ScopedContext(Context):
-    """A context that a scope of ours made current, and the one to go back to."""
+    """A context that a scope of ours made current, and the one to go back to.
 
-    __slots__ = ("left", "previous")
+    Attributes:
+        previous: what was current before.
+        token: of the execution context that the scope was entered in.
+        left: the scope was left in another execution context, or before one that was entered later. So it
+            may still be current somewhere, and nobody will put `previous` back there. A scope that is
+            left as it should be does not say so: tasks that were started inside it are still in it.
+    """
+
+    __slots__ = ("left", "previous", "token")
 
     previous: Context
+    token: Any
     left: bool
 
 
+_NOTHING: Final = Context()
+
+
 def alive(context: Context) -> Context:
-    """The nearest context whose scope has not been left: what a scope left elsewhere should have put back."""
+    """The nearest context whose scope has not been left elsewhere."""
     while isinstance(context, ScopedContext) and context.left:
         context = context.previous
     return context
@@ -78,7 +102,7 @@ def enter(values: Mapping[str, object]) -> ScopedContext:
         dict.__setitem__(context, key, value)
     context.previous = previous
     context.left = False
-    set_context(context)
+    context.token = set_context(context)
     return context
 
 
@@ -91,17 +115,19 @@ def enter_span(span: Span) -> ScopedContext:
     dict.__setitem__(context, SPAN_KEY, span)
     context.previous = previous
     context.left = False
-    set_context(context)
+    context.token = set_context(context)
     return context
 
 
 def leave(context: ScopedContext) -> None:
     """End a scope, wherever that happens; the order of leaving need not be the order of entering."""
-    context.left = True
-    # Shortened now, so that a chain of tasks, each started by the one before, does not keep them all.
-    context.previous = alive(context.previous)
-    if get_context() is context:
-        set_context(context.previous)
+    now = get_context()
+    is_home = _is_home(context.token)
+    context.left = not is_home or now is not context
+    set_context(alive(context.previous if now is context else now))
+    # The chain is shortened, so that tasks, each started by the one before, do not keep them all.
+    context.previous = alive(context.previous) if context.left else _NOTHING
+    context.token = None
 
 
 def current_context() -> Context:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -170,6 +172,45 @@ def test_the_current_ids(tracing_capture: Captured) -> None:
             assert tracing.current_span_id() == f"{2:016x}"
         assert tracing.current_span_id() == f"{1:016x}"
     assert tracing.current_trace_id() is None
+
+
+def test_a_task_that_outlives_its_parent_s_span_is_still_in_it(tracing_capture: Captured) -> None:
+    """Fire and forget: what was started inside belongs there, whenever it runs."""
+
+    async def main() -> None:
+        async def later() -> str | None:
+            await asyncio.sleep(0)
+            return tracing.current_span_id()
+
+        with tracing.span("parent"):
+            task = asyncio.create_task(later())
+        assert tracing.current_span_id() is None
+        assert await task == f"{1:016x}"
+
+    asyncio.run(main())
+
+
+def test_a_chain_of_tasks_keeps_nothing(tracing_capture: Captured) -> None:
+    """Each started inside the span of the one before, for ever."""
+    seen: list[weakref.ref[Any]] = []
+
+    async def link(number: int) -> None:
+        with tracing.span("link") as span:
+            seen.append(weakref.ref(span))
+            if number:
+                await asyncio.create_task(link(number - 1)) if number > 95 else asyncio.create_task(
+                    link(number - 1)
+                )
+
+    async def main() -> None:
+        await link(100)
+        while len(seen) < 101:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert sum(one() is not None for one in seen[:90]) == 0
+
+    asyncio.run(main())
 
 
 operations = st.lists(
