@@ -52,6 +52,14 @@ class Tally:
     operations: set[str] = field(default_factory=set)
     durations: Counter[int] = field(default_factory=Counter)  # spans by bucket
 
+    def add(self, other: Tally) -> None:
+        """Count what the other has counted, too."""
+        self.spans += other.spans
+        self.logs += other.logs
+        self.errors += other.errors
+        self.operations |= other.operations
+        self.durations.update(other.durations)
+
 
 def tally_records(records: Iterable[Record]) -> dict[tuple[str, str | None], Tally]:
     """Counts by `(service, span name)`; the name of a log is `None`."""
@@ -75,10 +83,7 @@ def service_summaries(tallies: Mapping[tuple[str, str | None], Tally]) -> list[S
     services: dict[str, Tally] = defaultdict(Tally)
     for (service, name), tally in tallies.items():
         into = services[service]
-        into.spans += tally.spans
-        into.logs += tally.logs
-        into.errors += tally.errors
-        into.durations.update(tally.durations)
+        into.add(tally)
         if name is not None:
             into.operations.add(name)
     return [

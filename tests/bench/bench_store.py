@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def ingest(directory: Path, count: int, batch_records: int) -> dict[str, float]:
     slowest_commit = 0.0
     records = make_records(count)
     done = uncommitted = 0
-    while batch := [record for record, _ in zip(records, range(batch_records), strict=False)]:
+    while batch := list(islice(records, batch_records)):
         before, before_cpu = time.perf_counter(), time.process_time()
         store.append(batch)
         uncommitted += len(batch)

@@ -1,22 +1,20 @@
-"""Counts by service, operation, call and value: taken by number from the index, named afterwards."""
+"""Counts by service, operation and value: taken by number from the index, named afterwards."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import tantivy
 
 from collector.model import Record
-from collector.store.conditions import Equals, field_values, text_of
-from collector.store.contract import Edge
+from collector.store.conditions import field_values, text_of
 from collector.store.embedded import schema as sc
 from collector.store.embedded import terms as t
-from collector.store.embedded.reading import Plan, plans
-from collector.store.embedded.snapshot import GROUPS_MAX, Snapshot
+from collector.store.embedded.reading import Plan
+from collector.store.embedded.snapshot import GROUPS_MAX, TooManyGroups
 from collector.store.embedded.translate import (
-    EVERY,
     ID_TERMS,
     both,
     is_profile_field,
@@ -24,7 +22,7 @@ from collector.store.embedded.translate import (
     numbered,
     terms_query,
 )
-from collector.store.summaries import Tally, caller_of, edges_from
+from collector.store.summaries import Tally, tally_records
 
 TallyKey = tuple[str, str | None]
 
@@ -41,6 +39,10 @@ def tallies(asked: Iterable[Plan], *, by_operation: bool) -> dict[TallyKey, Tall
     """
     found: dict[TallyKey, Tally] = defaultdict(Tally)
     for one in asked:
+        if not one.exact:
+            for key, tally in tally_records(one.records()).items():
+                found[key].add(tally)
+            continue
         profiles = one.snapshot.dictionary.profiles
         records = one.snapshot.dictionary.profile_records
         spans: dict[TallyKey, set[int]] = defaultdict(set)
@@ -74,35 +76,21 @@ def _durations(one: Plan, groups: Mapping[TallyKey, set[int]]) -> Iterable[tuple
 
 def _durations_by_profile(one: Plan, profiles: list[int]) -> Iterable[tuple[int, dict[int, int]]]:
     """For each of many profiles: how many of its spans fell into each duration bucket."""
+    by_bucket = {"buckets": {"terms": {"field": sc.BUCKET, "size": GROUPS_MAX}}}
     waiting = [profiles]
     while waiting:
         numbers = waiting.pop()
         query = both(one.query, numbered(sc.PROFILE, frozenset(numbers), one.snapshot).query)
         try:
-            groups = _nested_groups(one.snapshot, query)
-        except ValueError:
-            if len(numbers) == 1:
-                raise
-            # More groups than tantivy counts at once: a few profiles at a time then, of which each
-            # has some hundred buckets at most.
-            few = min(_PROFILES_AT_ONCE, len(numbers) // 2)
+            groups = one.snapshot.groups(query, sc.PROFILE, by_bucket)
+        except TooManyGroups:
+            # A few profiles at a time then; each has some hundred buckets at most.
+            few = max(1, min(_PROFILES_AT_ONCE, len(numbers) // 2))
             waiting += [numbers[at : at + few] for at in range(0, len(numbers), few)]
             continue
-        yield from groups.items()
-
-
-def _nested_groups(snapshot: Snapshot, query: tantivy.Query) -> dict[int, dict[int, int]]:
-    wanted = {
-        "profiles": {
-            "terms": {"field": sc.PROFILE, "size": GROUPS_MAX},
-            "aggs": {"buckets": {"terms": {"field": sc.BUCKET, "size": GROUPS_MAX}}},
-        }
-    }
-    groups: list[dict[str, Any]] = snapshot.searcher.aggregate(query, wanted)["profiles"]["buckets"]
-    return {
-        int(group["key"]): {int(bucket["key"]): bucket["doc_count"] for bucket in group["buckets"]["buckets"]}
-        for group in groups
-    }
+        for group in groups:
+            buckets = group["buckets"]["buckets"]
+            yield int(group["key"]), {int(bucket["key"]): bucket["doc_count"] for bucket in buckets}
 
 
 # ---------------------------------------------------------------- values of a field
@@ -195,61 +183,4 @@ def _text_behind_hash(term: str, one: Plan, field: str) -> str:
     raise AssertionError(f"{term!r} is not a term of the record it was found by")
 
 
-# ---------------------------------------------------------------- who calls whom
-
-
-def edges(snapshots: Sequence[Snapshot], start_ns: int | None, end_ns: int | None) -> list[Edge]:
-    """Calls between services.
-
-    Of most spans the caller was known when they arrived, and is in their profile. The others are
-    joined here with every span there is, by the hash of their identity.
-    """
-    calls: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    orphans: list[tuple[int, str, bool]] = []  # hash of the parent, service, error
-    for one in plans(snapshots, Equals("kind", "span"), start_ns, end_ns):
-        dictionary = one.snapshot.dictionary
-        for number, count in one.snapshot.group_counts(one.query, sc.PROFILE).items():
-            profile = dictionary.profiles[number]
-            if profile.caller is not None:
-                counts = calls[profile.caller, profile.service]
-                counts[0] += count
-                counts[1] += count * dictionary.profile_records[number].is_error
-        for parent, number in _numbers(one.snapshot, one.query, sc.PARENT):
-            record = dictionary.profile_records[number]
-            orphans.append((parent, record.service, record.is_error))
-    owners = _owners(snapshots, {parent for parent, _, _ in orphans})
-    for parent, service, error in orphans:
-        caller = caller_of(service, owners.get(parent, ()))
-        if caller is not None:
-            counts = calls[caller, service]
-            counts[0] += 1
-            counts[1] += error
-    return edges_from({pair: (total, errors) for pair, (total, errors) in calls.items()})
-
-
-def _owners(snapshots: Iterable[Snapshot], spans: set[int]) -> dict[int, set[str]]:
-    """The services that recorded a span, by the hash of its identity."""
-    owners: dict[int, set[str]] = defaultdict(set)
-    if not spans:
-        return owners
-    for snapshot in snapshots:
-        profiles = snapshot.dictionary.profiles
-        for span, number in _numbers(snapshot, EVERY, sc.SPAN):
-            if span in spans:
-                owners[span].add(profiles[number].service)
-    return owners
-
-
-def _numbers(snapshot: Snapshot, query: tantivy.Query, column: str) -> Iterable[tuple[int, int]]:
-    """`(value, profile)` of every record of a query that has a value in a column."""
-    having = both(query, tantivy.Query.exists_query(column))
-    count = snapshot.count(having)
-    if not count:
-        return []
-    addresses = [address for _, address in snapshot.top_by(sc.ORDER, count, having)]
-    values = snapshot.column(column, addresses)
-    numbers = snapshot.column(sc.PROFILE, addresses)
-    return [(value or 0, number or 0) for value, number in zip(values, numbers, strict=True)]
-
-
-__all__ = ["edges", "facet_counts", "tallies"]
+__all__ = ["facet_counts", "tallies"]

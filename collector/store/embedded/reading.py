@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
@@ -14,16 +15,11 @@ from collector.model import Record
 from collector.store.conditions import And, Condition, Equals, Range, matches
 from collector.store.embedded import schema as sc
 from collector.store.embedded.snapshot import Hit, Snapshot
-from collector.store.embedded.translate import both, minutes_query, translate
+from collector.store.embedded.translate import both, translate
+from collector.store.embedded.windows import Window
 from collector.store.paging import Place, place_of
 
 CHUNK_RECORDS_MAX: Final = 8192  # tantivy reserves room for as many as are asked for
-# From how many found records on only some minutes are asked for; how many more records than wanted the
-# first of them may hold; how the number grows.
-_NARROWED_RECORDS_MIN: Final = 20_000
-_MINUTES_RESERVE: Final = 4
-_MINUTES_GROWTH: Final = 16
-_MINUTES_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +36,19 @@ class Plan:
         if self.exact:
             return self.snapshot.count(self.query)
         return sum(1 for _ in self.records())
+
+    def counts_by(self, column: str) -> dict[int, int]:
+        """How many of the records have each value of a number column, which must have few."""
+        if self.exact:
+            return self.snapshot.group_counts(self.query, column)
+        counts: Counter[int] = Counter()
+        for hits in self.hits():
+            for hit in hits:
+                if self.verified([hit]):
+                    counts.update(
+                        value for value in self.snapshot.column(column, [hit[1]]) if value is not None
+                    )
+        return counts
 
     def records(
         self, *, newest_first: bool = True, beyond: Place | None = None, first: int = 1024
@@ -75,11 +84,15 @@ class Plan:
             first: length of the first list; the following grow.
         """
         length = min(max(first, 2), CHUNK_RECORDS_MAX)
-        minutes = self._minutes_for(length) if newest_first else None
+        window = Window.first(self.snapshot, edge, length) if newest_first else None
         while True:
-            query, beyond = self._narrowed(edge, newest_first, minutes)
+            query = self.query if window is None else both(self.query, window.query)
+            if edge is not None:
+                low, high = (sc.I64_MIN, edge) if newest_first else (edge, sc.I64_MAX)
+                query = both(query, order_range(low, high))
             hits = self.snapshot.top_by(sc.ORDER, length, query, newest_first=newest_first)
-            if len(hits) == length:
+            found = len(hits)
+            if found == length:
                 last = hits[-1][0]
                 if hits[0][0] == last:
                     hits = self._at(last)
@@ -87,48 +100,17 @@ class Plan:
                 else:
                     hits = [hit for hit in hits if hit[0] != last]
                     edge = last
-                length = min(2 * length, CHUNK_RECORDS_MAX)
-            elif beyond is not None and minutes is not None:
-                edge, minutes = beyond, minutes * _MINUTES_GROWTH
-            else:
-                edge = None
             if hits:
                 yield hits
-            if edge is None or not sc.I64_MIN <= edge <= sc.I64_MAX:
+            if found == length:
+                length = min(2 * length, CHUNK_RECORDS_MAX)
+                if edge is not None and not sc.I64_MIN <= edge <= sc.I64_MAX:
+                    return
+            elif window is None or window.floor is None:
                 return
-
-    def _minutes_for(self, wanted: int) -> int | None:
-        """In how many of the newest minutes so many records may be; `None`: look at all of them.
-
-        To sort by time tantivy visits every record that a query finds. Of a large partition only some
-        minutes are asked for first, by the index, and more of them when that was not enough.
-        """
-        bounds = self.snapshot.bounds
-        if bounds is None or self.snapshot.documents < _NARROWED_RECORDS_MIN:
-            return None
-        matching = self.snapshot.count(self.query)
-        if matching < _NARROWED_RECORDS_MIN:
-            return None
-        span = sc.minute_of(bounds[1]) - sc.minute_of(bounds[0]) + 1
-        return 1 + span * wanted * _MINUTES_RESERVE // matching
-
-    def _narrowed(
-        self, edge: int | None, newest_first: bool, minutes: int | None
-    ) -> tuple[tantivy.Query, int | None]:
-        """The query from an edge on, perhaps of some minutes only; then also where these end."""
-        query = self.query if edge is None else self._from(edge, newest_first)
-        bounds = self.snapshot.bounds
-        if minutes is None or minutes > _MINUTES_MAX or bounds is None:
-            return query, None
-        newest = sc.minute_of(bounds[1] if edge is None else min(edge, bounds[1]))
-        oldest = newest - minutes + 1
-        if oldest <= sc.minute_of(bounds[0]):
-            return query, None
-        return both(query, minutes_query(oldest, newest)), oldest * sc.MINUTE_NS - 1
-
-    def _from(self, edge: int, newest_first: bool) -> tantivy.Query:
-        low, high = (sc.I64_MIN, edge) if newest_first else (edge, sc.I64_MAX)
-        return both(self.query, order_range(low, high))
+            else:
+                edge = window.floor - 1
+                window = window.before(self.snapshot, hardly_any=4 * found < length)
 
     def _at(self, order: int) -> list[Hit]:
         query = both(self.query, order_range(order, order))

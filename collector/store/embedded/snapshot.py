@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import tantivy
 
@@ -24,6 +24,10 @@ _T = TypeVar("_T")
 
 class Unreadable(Damaged):
     """tantivy could not read the files of a partition."""
+
+
+class TooManyGroups(Exception):
+    """A question has to be asked in parts; never leaves the store."""
 
 
 def guarded(partition: str, read: Callable[[], _T]) -> _T:
@@ -93,10 +97,36 @@ class Snapshot:
         return count
 
     def group_counts(self, query: tantivy.Query, field: str) -> dict[int, int]:
-        """How many records of a query have each value of a number field, which must have few."""
-        wanted = {"groups": {"terms": {"field": field, "size": GROUPS_MAX}}}
-        groups = self.searcher.aggregate(query, wanted)["groups"]["buckets"]
-        return {int(group["key"]): group["doc_count"] for group in groups}
+        """How many records of a query have each value of a number field.
+
+        Raises:
+            TooManyGroups: it has more than `GROUPS_MAX` values.
+        """
+        return {int(group["key"]): group["doc_count"] for group in self.groups(query, field)}
+
+    def groups(
+        self, query: tantivy.Query, field: str, measures: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """The records of a query by the value of a number field, as tantivy's `terms` aggregation says it.
+
+        Args:
+            measures: aggregations to make of each group.
+        Raises:
+            TooManyGroups: it has more than `GROUPS_MAX` values, or `measures` has with them.
+        """
+        wanted: dict[str, Any] = {"terms": {"field": field, "size": GROUPS_MAX}}
+        if measures is not None:
+            wanted["aggs"] = measures
+        try:
+            found = self.searcher.aggregate(query, {"groups": wanted})["groups"]
+        except ValueError as error:
+            if "bucket limit" in str(error):
+                raise TooManyGroups(str(error)) from None
+            raise
+        if found["sum_other_doc_count"]:
+            raise TooManyGroups(f"{field} has more than {GROUPS_MAX} values")
+        groups: list[dict[str, Any]] = found["buckets"]
+        return groups
 
     def top_by(
         self, field: str, limit: int, query: tantivy.Query | None = None, *, newest_first: bool = True

@@ -24,7 +24,7 @@ from collector.store.contract import (
     StoreStats,
     TraceSummary,
 )
-from collector.store.embedded import counting, finding
+from collector.store.embedded import calls, counting, finding
 from collector.store.embedded import schema as sc
 from collector.store.embedded import terms as t
 from collector.store.embedded.limits import StoreLimits
@@ -262,7 +262,7 @@ class EmbeddedStore:
 
     def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
         """See `Store.edges`."""
-        return self._read(lambda snapshots: counting.edges(snapshots, start_ns, end_ns))
+        return self._read(lambda snapshots: calls.edges(snapshots, start_ns, end_ns))
 
     def stats(self) -> StoreStats:
         """See `Store.stats`."""
