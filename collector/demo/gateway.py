@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 import tracing
 from collector.demo.faults import spoiled
-from collector.demo.premises import address_of, end_with_parent, publish_address
+from collector.demo.premises import address_of, publish_address
 
 logger = logging.getLogger("shop.gateway")
 
@@ -56,5 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
     main()

@@ -15,7 +15,7 @@ import orjson
 
 import tracing
 from collector.demo.faults import spoiled
-from collector.demo.premises import end_with_parent, publish_address
+from collector.demo.premises import publish_address
 
 logger = logging.getLogger("shop.inventory")
 
@@ -84,5 +84,4 @@ def main(name: str = "inventory") -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
     main(*sys.argv[1:])

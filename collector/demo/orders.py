@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 import tracing
 from collector.demo.broker import queue_app
 from collector.demo.faults import spoiled
-from collector.demo.premises import address_of, end_with_parent, publish_address
+from collector.demo.premises import address_of, publish_address
 
 logger = logging.getLogger("shop.orders")
 
@@ -137,5 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
     main()

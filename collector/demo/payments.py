@@ -11,7 +11,7 @@ from celery.signals import worker_ready
 import tracing
 from collector.demo.broker import queue_app
 from collector.demo.faults import spoiled
-from collector.demo.premises import end_with_parent, publish_address
+from collector.demo.premises import publish_address
 
 logger = logging.getLogger("shop.payments")
 
@@ -58,5 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
     main()

@@ -7,9 +7,7 @@ header, a log line or an attribute that the diagnosis could read.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +21,6 @@ START_TIMEOUT_S: Final = 30.0  # a starved machine imports Celery in several sec
 
 _DEFECTS_FILE: Final = "defects.json"
 _POLL_INTERVAL_S: Final = 0.02
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def directory() -> Path:
@@ -74,12 +71,6 @@ def _defects(shop: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     return defects
-
-
-def end_with_parent() -> None:
-    """Ask the kernel to end this process when the demo that started it is gone (Linux only)."""
-    if os.name == "posix" and Path("/proc/self").exists():
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

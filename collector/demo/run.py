@@ -7,8 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +14,12 @@ import orjson
 from rich.text import Text
 
 from collector.cli_chain import chain_lines
-from collector.cli_text import Screen, duration
+from collector.cli_source import DATA_DIR_VARIABLE, URL_VARIABLE
+from collector.cli_text import Screen
 from collector.cli_verdict import verdict_lines
 from collector.demo.episode import HEALTHY_ORDERS, Episode, play, warm_up
-from collector.demo.faults import FAULTS
-from collector.demo.shop import Shop, ShopFailed, start_shop
+from collector.demo.faults import FAULTS, Fault
+from collector.demo.shop import SERVICES, Shop, ShopFailed, start_shop
 
 NAMED: Final = 0
 NOT_NAMED: Final = 1
@@ -38,29 +37,35 @@ def run_demo(fault: str, *, keep: bool = False, as_json: bool = False, seed: int
     Returns:
         0: the verdict names the injected service and place; 1: it does not; 3: the shop did not run.
     """
+    signal.signal(signal.SIGTERM, _end)
     stage = Screen(sys.stderr if as_json else sys.stdout)
-    started = time.monotonic()
     try:
-        with _demo_directory() as directory, start_shop(directory) as shop:
-            stage.show([f"Started a collector and four services in {_since(started)}."])
-            warm_up(shop, seed=seed)
-            stage.show([f"{HEALTHY_ORDERS} healthy orders went through. Now: {FAULTS[fault].story}."])
-            episode = play(shop, FAULTS[fault], seed=seed)
+        with start_shop(_demo_directory()) as shop:
+            episode = _perform(stage, shop, FAULTS[fault], seed=seed)
             if as_json:
-                sys.stdout.buffer.write(
-                    orjson.dumps(_as_json(episode, shop), option=orjson.OPT_INDENT_2) + b"\n"
-                )
-                sys.stdout.flush()
+                _write_json(episode, shop)
             else:
                 _show(stage, episode)
             stage.show(_how_to_look_further(episode, shop, keep=keep))
-            stage.show([_conclusion(episode, _since(started))])
+            stage.show(_conclusion(episode))
             if keep:
                 _wait_for_ctrl_c(stage, shop)
     except ShopFailed as error:
         Screen(sys.stderr).show([Text(f"The demo could not run: {error}", style="bold red")])
         return SHOP_FAILED
     return NAMED if episode.is_named else NOT_NAMED
+
+
+def _perform(stage: Screen, shop: Shop, fault: Fault, *, seed: int) -> Episode:
+    stage.show([f"A collector and {len(SERVICES)} services run: {', '.join(SERVICES)}."])
+    warm_up(shop, seed=seed)
+    stage.show([f"{HEALTHY_ORDERS} healthy orders went through. Now {fault.story}."])
+    return play(shop, fault, seed=seed)
+
+
+def _end(number: int, _: object) -> None:
+    """Leave through every `finally`, so that no process of the shop stays behind."""
+    sys.exit(128 + number)
 
 
 def _show(stage: Screen, episode: Episode) -> None:
@@ -73,29 +78,29 @@ def _show(stage: Screen, episode: Episode) -> None:
 
 
 def _how_to_look_further(episode: Episode, shop: Shop, *, keep: bool) -> list[Text]:
-    where = f"--url {shop.collector_url}" if keep else f"--data-dir {shop.data_directory}"
+    place = f"{URL_VARIABLE}={shop.collector_url}" if keep else f"{DATA_DIR_VARIABLE}={shop.data_directory}"
     commands = [
-        f"backtrail trace {episode.trace_id} --full {where}",
-        f"backtrail why {episode.trace_id} --explain {where}",
-        f"backtrail search 'level:>=WARN' {where}",
-        f"backtrail services {where}",
+        f"export {place}",
+        f"backtrail trace {episode.trace_id} --full",
+        f"backtrail why {episode.trace_id} --explain",
+        "backtrail search 'level:>=WARN'",
+        "backtrail services",
     ]
     if keep:
         commands.append(f"curl '{shop.collector_url}/api/v1/root-cause?trace_id={episode.trace_id}'")
-    return [Text(), Text("Look further", style="bold underline"), *(Text(f"  {line}") for line in commands)]
+    return [Text(), Text("Look further", style="bold underline"), Text(), *map(Text, commands), Text()]
 
 
-def _conclusion(episode: Episode, took: str) -> Text:
-    place = f"{episode.fault.service}, {episode.fault.places[0]}"
+def _conclusion(episode: Episode) -> list[Text]:
+    fault = episode.fault
+    broken = f"{fault.service}, {fault.places[0]}" if fault.service else "nothing"
     if episode.is_named:
-        return Text(
-            f"\n✓ The verdict names what was broken ({place}). The demo took {took}.", style="bold green"
-        )
-    return Text(f"\n✗ The verdict does not name what was broken: {place}.", style="bold red")
+        return [Text(f"✓ The verdict names what was broken: {broken}.", style="bold green")]
+    return [Text(f"✗ The verdict does not name what was broken: {broken}.", style="bold red")]
 
 
-def _as_json(episode: Episode, shop: Shop) -> dict[str, object]:
-    return {
+def _write_json(episode: Episode, shop: Shop) -> None:
+    answer = {
         "fault": episode.fault.name,
         "injected": {"service": episode.fault.service, "places": list(episode.fault.places)},
         "named": episode.is_named,
@@ -104,6 +109,8 @@ def _as_json(episode: Episode, shop: Shop) -> dict[str, object]:
         "trace": episode.trace,
         "verdict": episode.verdict,
     }
+    sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.flush()
 
 
 def _wait_for_ctrl_c(stage: Screen, shop: Shop) -> None:
@@ -122,9 +129,8 @@ def _wait_for_ctrl_c(stage: Screen, shop: Shop) -> None:
         signal.pause()
 
 
-@contextlib.contextmanager
-def _demo_directory() -> Iterator[Path]:
-    """A directory of this run's own; what is left of earlier runs goes, so that one stays to look at.
+def _demo_directory() -> Path:
+    """Make a directory of this run's own; what is left of earlier runs goes, so that one stays to look at.
 
     The name says which process it belongs to; a directory whose process lives is left alone.
     """
@@ -132,12 +138,18 @@ def _demo_directory() -> Iterator[Path]:
     parent = Path(state) / "backtrail" / "demo"
     parent.mkdir(parents=True, exist_ok=True)
     for old in parent.iterdir():
-        if not Path("/proc", old.name.rpartition("-")[2]).exists():
+        if not _lives(int(old.name.rpartition("-")[2])):
             shutil.rmtree(old, ignore_errors=True)
     directory = parent / f"shop-{os.getpid()}"
     directory.mkdir(mode=0o700)
-    yield directory
+    return directory
 
 
-def _since(started: float) -> str:
-    return duration(round((time.monotonic() - started) * 1e9))
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()  # the same number, but then it was another process before us

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,19 +75,41 @@ def test_the_command_shows_it_all(tmp_path: Path) -> None:
     for part in ("The call chain", "The verdict", "shelf_label", "Look further"):
         assert part in done.stdout
     assert left_behind(tmp_path) == []
-    follow_up = next(line.strip() for line in done.stdout.splitlines() if "backtrail why" in line)
+    exported = next(line for line in done.stdout.splitlines() if line.startswith("export ")).split()[1]
+    follow_up = next(line for line in done.stdout.splitlines() if line.startswith("backtrail why"))
+    name, _, value = exported.partition("=")
     again = subprocess.run(
         [sys.executable, "-m", "collector", *follow_up.split()[1:]],
         capture_output=True,
         text=True,
         timeout=60,
+        env={**environment, name: value},
     )
     assert again.returncode == 0, again.stderr
     assert "inventory" in again.stdout.splitlines()[0]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda it: it.name)
+def test_no_process_is_left_however_the_demo_ends(number: signal.Signals, tmp_path: Path) -> None:
+    """`--keep` stays up until a signal; then every process of the shop ends, even when ours had no say."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "collector", "demo", "--keep"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as demo:
+        assert demo.stdout is not None
+        assert any("Ctrl-C ends it" in line for line in demo.stdout)
+        assert len(left_behind(tmp_path)) >= 5
+        demo.send_signal(number)
+        demo.wait(timeout=30)
+    deadline = time.monotonic() + 30
+    while left_behind(tmp_path):
+        assert time.monotonic() < deadline, left_behind(tmp_path)
+        time.sleep(0.1)
+    expected = {signal.SIGINT: 0, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert demo.returncode == expected[number]
+
+
 def left_behind(directory: Path) -> list[str]:
-    """Processes that still run with something of this directory in their environment."""
+    """Processes of a shop below this directory that still run."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
