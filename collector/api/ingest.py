@@ -56,11 +56,11 @@ def otlp_status(problem: Problem, content_type: str) -> tuple[str, bytes]:
     if content_type.partition(";")[0].strip().lower() == JSON:
         return JSON, orjson.dumps({"message": problem.detail})
     message = problem.detail.encode()
-    return PROTOBUF, b"\x12" + _varint(len(message)) + message  # field 2 of google.rpc.Status, a string
+    return PROTOBUF, b"\x12" + varint(len(message)) + message  # field 2 of google.rpc.Status, a string
 
 
-def _varint(number: int) -> bytes:
-    """Protobuf's variable-length integer: seven bits a byte, the lowest first."""
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

@@ -1,8 +1,7 @@
-"""The running service: HTTP in front of a pipeline, signals, start and stop."""
+"""The running service: start, stop, signals."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import signal
 import threading
@@ -10,29 +9,20 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, Self
 
-import orjson
-from starlette.responses import Response
-
-from collector.api import metrics
 from collector.api.access import Access
-from collector.api.app import JSON, Backend, application
-from collector.api.bodies import Bodies
-from collector.api.ingest import receivers
-from collector.api.metrics import RequestCounts
-from collector.api.server import HttpServer
-from collector.api.workers import Workers
-from collector.client import IMPORT_HEADERS, import_bodies
 from collector.errors import CollectorError
 from collector.service import systemd, voice
-from collector.service.canary import Canary, found_by
-from collector.service.gauges import service_metrics
+from collector.service.parts import Parts, version
 from collector.service.pipeline import Pipeline
-from collector.service.readiness import Progress, Readiness
 from collector.settings import Settings, without_password
 
 logger = logging.getLogger(__name__)
 
 _TICK_S: Final = 1.0  # how often the service looks at itself
+# What a running service can take over; everything else was used when it started.
+_RELOADABLE: Final = frozenset(
+    {"ingest_token", "read_token", "admin_token", "allowed_hosts", "log_level", "log_format"}
+)
 
 
 class Collector:
@@ -51,7 +41,7 @@ class Collector:
         self._reload = reload
         self._wake = threading.Event()
         self._signals: list[int] = []
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
 
     @property
     def url(self) -> str:
@@ -59,6 +49,12 @@ class Collector:
         host = self.settings.host
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
         return f"http://{shown}:{self._running.server.port}"
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The port on which it takes OTLP over gRPC, if it does."""
+        grpc = self._running.grpc
+        return None if grpc is None else grpc.port
 
     @property
     def pipeline(self) -> Pipeline:
@@ -70,30 +66,30 @@ class Collector:
 
         Raises:
             DataDirectoryInUse: another collector has the data directory.
-            ConfigurationError: the address cannot be listened on.
+            ConfigurationError: an address cannot be listened on, or the data directory not be used.
             Damaged: the data directory is not one, or is of a newer version.
         """
         if self._parts is not None:
             raise CollectorError("this collector is running already")
-        self._parts = _Parts(self.settings)
-        logger.info(
-            "listening on %s",
-            self.url,
-            extra={
-                "data_dir": str(self.settings.data_dir),
-                "store": without_password(self.settings.store),
-                "version": version(),
-            },
-        )
+        self._parts = Parts(self.settings)
+        about = {
+            "data_dir": str(self.settings.data_dir),
+            "store": without_password(self.settings.store),
+            "version": version(),
+        }
+        if self.grpc_port is not None:
+            about["grpc_port"] = str(self.grpc_port)
+        logger.info("listening on %s", self.url, extra=about)
 
     def stop(self) -> None:
         """Take nothing more, finish what runs, index and commit what is left. Twice is harmless."""
         parts, self._parts = self._parts, None
-        if parts is not None:
-            if parts.close():
-                logger.info("stopped; everything that was acknowledged is indexed")
-            else:
-                logger.error("stopped before all was indexed; it is safe in the log, the next start goes on")
+        if parts is None:
+            return
+        if parts.close():
+            logger.info("stopped; everything that was acknowledged is indexed")
+        else:
+            logger.error("stopped before all was indexed; it is safe in the log, the next start goes on")
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reads the settings again.
@@ -108,7 +104,6 @@ class Collector:
             systemd.notify("READY=1", f"STATUS=listening on {self.url}")
             self._wait()
             systemd.notify("STOPPING=1")
-            self.stop()
         finally:
             self.stop()
             for number, handler in before.items():
@@ -123,7 +118,8 @@ class Collector:
             update={name: getattr(settings, name) for name in changed & _RELOADABLE}
         )
         self._running.backend.access = Access.of(self.settings)
-        voice.set_up(self.settings)
+        if changed & {"log_level", "log_format"}:
+            voice.set_up(self.settings)
         return sorted(changed - _RELOADABLE)
 
     def __enter__(self) -> Self:
@@ -134,7 +130,7 @@ class Collector:
         self.stop()
 
     @property
-    def _running(self) -> _Parts:
+    def _running(self) -> Parts:
         if self._parts is None:
             raise CollectorError("this collector is not running")
         return self._parts
@@ -167,108 +163,3 @@ class Collector:
         else:
             logger.info("read the settings again", extra={"need_restart": fixed} if fixed else None)
         systemd.notify("READY=1")
-
-
-class _Parts:
-    """What exists between start and stop. Made in the order of the fields, closed the other way round."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.pipeline = Pipeline.open(settings)
-        try:
-            self._progress = Progress(stall_s=settings.ready_stall_s)
-            self._lock = threading.Lock()  # guards `_progress`
-            self.backend = Backend(
-                answers=self.pipeline.answers,
-                receivers=receivers(self.pipeline.intake),
-                pages={"health": self._health, "readiness": self._readiness, "metrics": self._metrics},
-                delete=self.pipeline.delete,
-                access=Access.of(settings),
-                bodies=Bodies(
-                    body_bytes_max=settings.body_bytes_max,
-                    in_flight_bytes_max=settings.in_flight_bytes_max,
-                ),
-                tail=self.pipeline.tail,
-                query_workers=Workers(
-                    "query",
-                    threads_max=settings.query_threads_max,
-                    waiting_max=settings.waiting_requests_max,
-                ),
-                ingest_workers=Workers(
-                    "ingest",
-                    threads_max=settings.ingest_threads_max,
-                    waiting_max=settings.waiting_requests_max,
-                ),
-                counts=RequestCounts(),
-                version=version(),
-            )
-            self.canary = _canary(self.pipeline, settings)
-            self.server = HttpServer(
-                application(self.backend),
-                host=settings.host,
-                port=settings.port,
-                shutdown_timeout_s=settings.shutdown_timeout_s,
-            )
-            self.server.start()
-            if self.canary is not None:
-                self.canary.start()
-        except BaseException:
-            self.pipeline.close()
-            raise
-
-    def close(self) -> bool:
-        self.backend.stopping = True
-        if self.canary is not None:
-            self.canary.stop()
-        self.backend.tail.stop()
-        self.server.stop()
-        self.backend.ingest_workers.close()
-        self.backend.query_workers.close()
-        return self.pipeline.close()
-
-    def look(self) -> Readiness:
-        if self.backend.stopping:
-            return Readiness("stopping", "the collector is stopping")
-        with self._lock:
-            return self._progress.look(
-                taken_seq=self.pipeline.wal.last_seq,
-                done_seq=int(self.pipeline.indexer.stats()["visible_seq"]),
-            )
-
-    def _health(self) -> Response:
-        return Response(orjson.dumps({"status": "ok", "version": self.backend.version}), media_type=JSON)
-
-    def _readiness(self) -> Response:
-        readiness = self.look()
-        body = orjson.dumps({"status": readiness.status, "detail": readiness.detail})
-        return Response(body, status_code=200 if readiness.is_ready else 503, media_type=JSON)
-
-    def _metrics(self) -> Response:
-        text = metrics.render(
-            service_metrics(self.pipeline, self.backend, ready=self.look().is_ready, canary=self.canary)
-        )
-        return Response(text, media_type=metrics.CONTENT_TYPE)
-
-
-def _canary(pipeline: Pipeline, settings: Settings) -> Canary | None:
-    if settings.canary_interval_s is None:
-        return None
-
-    def write(uid: str, line: bytes) -> None:
-        for body in import_bodies([(uid, line)]):
-            pipeline.intake.records(IMPORT_HEADERS, body)
-
-    return Canary(write, found_by(pipeline.answers.trace), interval_s=settings.canary_interval_s)
-
-
-# What a running service can take over; everything else was used when it started.
-_RELOADABLE: Final = frozenset(
-    {"ingest_token", "read_token", "admin_token", "allowed_hosts", "log_level", "log_format"}
-)
-
-
-def version() -> str:
-    """Version of the distribution; `unknown` in a checkout that was never installed."""
-    try:
-        return importlib.metadata.version("backtrail")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from collector.api.openapi import document
 from collector.client import CollectorClient
-from collector.service.running import version
+from collector.service.parts import version
 
 pytestmark = pytest.mark.flow
 

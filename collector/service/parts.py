@@ -1,0 +1,153 @@
+"""What exists between start and stop: the pipeline, the servers in front of it, and who looks after both."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import orjson
+from starlette.responses import Response
+
+from collector.api import metrics
+from collector.api.access import Access
+from collector.api.app import JSON, Backend, application
+from collector.api.bodies import Bodies
+from collector.api.ingest import receivers
+from collector.api.metrics import RequestCounts
+from collector.api.server import HttpServer
+from collector.api.workers import Workers
+from collector.client import IMPORT_HEADERS, import_bodies
+from collector.service.canary import Canary, found_by
+from collector.service.gauges import service_metrics
+from collector.service.pipeline import Pipeline
+from collector.service.readiness import Progress, Readiness
+from collector.settings import Settings
+
+if TYPE_CHECKING:
+    from collector.api.grpc_server import GrpcServer
+
+
+class Parts:
+    """A started collector; `close` ends it.
+
+    Raises:
+        ConfigurationError, DataDirectoryInUse, Damaged: it cannot start; nothing of it is left behind.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        with ExitStack() as undo:
+            self.pipeline = Pipeline.open(settings)
+            undo.callback(self.pipeline.close)
+            self._progress = Progress(stall_s=settings.ready_stall_s)
+            self._progress_lock = threading.Lock()
+            self._shutdown_timeout_s = settings.shutdown_timeout_s
+            self.backend = self._make_backend(settings)
+            self.server = HttpServer(
+                application(self.backend),
+                host=settings.host,
+                port=settings.port,
+                shutdown_timeout_s=settings.shutdown_timeout_s,
+            )
+            undo.callback(self.server.stop)
+            self.grpc = self._make_grpc(settings)
+            self.canary = self._make_canary(settings)
+            self.server.start()
+            if self.grpc is not None:
+                self.grpc.start()
+            if self.canary is not None:
+                self.canary.start()
+            undo.pop_all()
+
+    def close(self) -> bool:
+        """Take nothing more, finish what runs, index what is left; return whether the store has it all."""
+        self.backend.stopping = True
+        if self.canary is not None:
+            self.canary.stop()
+        self.backend.tail.stop()
+        self.server.stop()
+        if self.grpc is not None:
+            self.grpc.stop(self._shutdown_timeout_s)
+        self.backend.ingest_workers.close()
+        self.backend.query_workers.close()
+        return self.pipeline.close()
+
+    def look(self) -> Readiness:
+        """How the service is at this moment; from any thread."""
+        if self.backend.stopping:
+            return Readiness("stopping", "the collector is stopping")
+        with self._progress_lock:
+            return self._progress.look(
+                taken_seq=self.pipeline.wal.last_seq,
+                done_seq=int(self.pipeline.indexer.stats()["visible_seq"]),
+            )
+
+    def _make_backend(self, settings: Settings) -> Backend:
+        return Backend(
+            answers=self.pipeline.answers,
+            receivers=receivers(self.pipeline.intake),
+            pages={"health": self._health, "readiness": self._readiness, "metrics": self._metrics},
+            delete=self.pipeline.delete,
+            access=Access.of(settings),
+            bodies=Bodies(
+                body_bytes_max=settings.body_bytes_max, in_flight_bytes_max=settings.in_flight_bytes_max
+            ),
+            tail=self.pipeline.tail,
+            query_workers=Workers(
+                "query", threads_max=settings.query_threads_max, waiting_max=settings.waiting_requests_max
+            ),
+            ingest_workers=Workers(
+                "ingest", threads_max=settings.ingest_threads_max, waiting_max=settings.waiting_requests_max
+            ),
+            counts=RequestCounts(),
+            version=version(),
+        )
+
+    def _make_grpc(self, settings: Settings) -> GrpcServer | None:
+        if settings.grpc_port is None:
+            return None
+        from collector.api.grpc_server import GrpcServer  # loads grpc, which others need not wait for
+
+        return GrpcServer(
+            self.pipeline.intake,
+            access=lambda: self.backend.access,
+            host=settings.host,
+            port=settings.grpc_port,
+            message_bytes_max=settings.body_bytes_max,
+            threads_max=settings.ingest_threads_max,
+            waiting_max=settings.waiting_requests_max,
+        )
+
+    def _make_canary(self, settings: Settings) -> Canary | None:
+        if settings.canary_interval_s is None:
+            return None
+        intake = self.pipeline.intake
+
+        def write(uid: str, line: bytes) -> None:
+            for body in import_bodies([(uid, line)]):
+                intake.records(IMPORT_HEADERS, body)
+
+        count = found_by(self.pipeline.answers.trace)
+        return Canary(write, count, interval_s=settings.canary_interval_s)
+
+    def _health(self) -> Response:
+        return Response(orjson.dumps({"status": "ok", "version": self.backend.version}), media_type=JSON)
+
+    def _readiness(self) -> Response:
+        readiness = self.look()
+        body = orjson.dumps({"status": readiness.status, "detail": readiness.detail})
+        return Response(body, status_code=200 if readiness.is_ready else 503, media_type=JSON)
+
+    def _metrics(self) -> Response:
+        ready = self.look().is_ready
+        text = metrics.render(service_metrics(self.pipeline, self.backend, ready=ready, canary=self.canary))
+        return Response(text, media_type=metrics.CONTENT_TYPE)
+
+
+def version() -> str:
+    """Version of the distribution; `unknown` in a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("backtrail")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
