@@ -20,6 +20,7 @@ from collector.demo.premises import DIRECTORY_VARIABLE, START_TIMEOUT_S, known_a
 SERVICES: Final = ("gateway", "orders", "inventory", "payments")
 STOP_TIMEOUT_S: Final = 1.5  # Celery alone needs five seconds for a warm end; nobody waits for its work here
 _POLL_INTERVAL_S: Final = 0.05
+_MODULE: Final = ("-P", "-m")  # -P: a module that happens to lie in the current directory is not ours
 _LOG_LINES_SHOWN_MAX: Final = 15
 
 
@@ -64,12 +65,7 @@ class Shop:
         }
         with (self.directory / f"{name}.log").open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    *command,
-                ],  # -P: not what happens to lie in the current directory
+                [sys.executable, *_MODULE, "collector.demo.child", *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
