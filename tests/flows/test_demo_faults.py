@@ -101,9 +101,11 @@ def test_no_process_is_left_however_the_demo_ends(number: signal.Signals, tmp_pa
         demo.send_signal(number)
         demo.wait(timeout=30)
     deadline = time.monotonic() + 30
-    while left_behind(tmp_path):
-        assert time.monotonic() < deadline, left_behind(tmp_path)
+    while (left := left_behind(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.1)
+    for pid in left:
+        os.kill(int(pid), signal.SIGKILL)
+    assert left == []
     expected = {signal.SIGINT: 0, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
     assert demo.returncode == expected[number]
 
