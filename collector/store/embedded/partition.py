@@ -59,7 +59,7 @@ class Partition:
         unfinished = path.with_name(f".new-{path.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / INDEX).mkdir(parents=True)
-        sc.open_index(str(unfinished / INDEX))
+        sc.open_index(str(unfinished / INDEX), create=True)
         note = msgspec.json.encode({"format": sc.FORMAT_VERSION})
         replace_file(unfinished / NOTE, note, durable=True)
         sync_directory(unfinished)

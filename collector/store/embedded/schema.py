@@ -66,12 +66,14 @@ def _make_schema() -> tantivy.Schema:
 SCHEMA: Final = _make_schema()
 
 
-def open_index(path: str) -> tantivy.Index:
-    """Open the index in a directory, or make it when the directory is empty.
+def open_index(path: str, *, create: bool = False) -> tantivy.Index:
+    """Open the index in a directory, or make it.
 
     Raises:
         ValueError: it is not an index of this schema, or it cannot be read.
     """
+    if not create and not tantivy.Index.exists(path):
+        raise ValueError("no index is there")  # tantivy would make one
     index = tantivy.Index(SCHEMA, path)
     # Words are cut by `conditions.tokens`, so that both stores find the same; here they are only split.
     index.register_tokenizer(_TOKENIZER, tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
