@@ -30,7 +30,9 @@ if TYPE_CHECKING:
         unbind,
     )
     from tracing.errors import ConfigurationError, TracingError
-    from tracing.instrument import instrument, uninstrument
+    from tracing.instrumentation import instrument, uninstrument
+    from tracing.instrumentation.asgi import asgi
+    from tracing.instrumentation.wsgi import wsgi
     from tracing.logs import JsonFormatter, LogHandler
     from tracing.propagation import extract, extracted, inject
     from tracing.runtime import Handle, configure, flush, stats, uninstall
@@ -43,6 +45,7 @@ _HOMES: Final = {
     "JsonFormatter": "tracing.logs",
     "LogHandler": "tracing.logs",
     "TracingError": "tracing.errors",
+    "asgi": "tracing.instrumentation.asgi",
     "bind": "tracing.context",
     "bound": "tracing.context",
     "configure": "tracing.runtime",
@@ -55,13 +58,14 @@ _HOMES: Final = {
     "flush": "tracing.runtime",
     "get_tracer": "tracing.spans",
     "inject": "tracing.propagation",
-    "instrument": "tracing.instrument",
+    "instrument": "tracing.instrumentation",
     "span": "tracing.spans",
     "stats": "tracing.runtime",
     "traced": "tracing.spans",
     "unbind": "tracing.context",
     "uninstall": "tracing.runtime",
-    "uninstrument": "tracing.instrument",
+    "uninstrument": "tracing.instrumentation",
+    "wsgi": "tracing.instrumentation.wsgi",
 }
 
 __all__ = [
@@ -70,6 +74,7 @@ __all__ = [
     "JsonFormatter",
     "LogHandler",
     "TracingError",
+    "asgi",
     "bind",
     "bound",
     "configure",
@@ -90,6 +95,7 @@ __all__ = [
     "unbind",
     "uninstall",
     "uninstrument",
+    "wsgi",
 ]
 
 

@@ -254,12 +254,10 @@ class Span(SpanView):
         if set_status:
             self.set_status(Status(StatusCode.ERROR, lines.described(error)))
 
-    def started(self, context: Context | None) -> None:
-        """Tell other people's processors, and announce the span where it stands for a request."""
+    def tell_of_start(self, context: Context | None) -> None:
+        """Let other people's processors see the span begin."""
         for processor in pipeline.processors:
             processor.on_start(self, parent_context=context)  # type: ignore[arg-type]  # has what they read
-        if not self.announced and (not self.has_local_parent or self.kind in lines.ENTRY_KINDS):
-            self.announce()
 
     def announce(self) -> None:
         """Write the `span_start` lines that make this span visible should it never end, parents first."""

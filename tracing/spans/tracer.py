@@ -72,6 +72,32 @@ class Tracer(trace.Tracer):
 
         Never raises: when anything of ours fails, the span given records nothing.
         """
+        span = self.start_unannounced(
+            name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+        )
+        if (
+            span.__class__ is Span
+            and not span.announced
+            and (not span.has_local_parent or kind in ENTRY_KINDS)
+        ):
+            span.announce()
+        return span
+
+    def start_unannounced(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> trace.Span:
+        """`start_span` without the `span_start` line of roots, servers and consumers.
+
+        For a server that will know a better name in a moment; the first log line inside announces it anyway.
+        """
         around = current_context() if context is None else alive(context)
         parent: Any = around.get(SPAN_KEY)
         if not pipeline.active or fuse.blown or pipeline.foreign is not None:
@@ -108,8 +134,8 @@ class Tracer(trace.Tracer):
                 span.add_links(links)
             if not (record_exception and set_status_on_exception):
                 span.on_exception(record=record_exception, set_status=set_status_on_exception)
-            if not (span.announced or span.has_local_parent) or kind in ENTRY_KINDS or pipeline.processors:
-                span.started(context)
+            if pipeline.processors:
+                span.tell_of_start(context)
             return span
         except Exception as error:
             fuse.failed(error)

@@ -1,4 +1,4 @@
-"""Turns on what is installed: OpenTelemetry's instrumentations for clients and servers, and our hand-offs."""
+"""Turns on what is installed: servers, clients, workers, and the hand-offs inside the process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from tracing.errors import ConfigurationError
 from tracing.handoff import HANDOFFS
-from tracing.instrument.contrib import contrib
-from tracing.instrument.table import ENTRIES
+from tracing.instrumentation.libraries import available, libraries
+from tracing.instrumentation.table import ENTRIES
 from tracing.sink import slot
 
 __all__ = ["instrument", "uninstrument"]
@@ -16,8 +16,8 @@ __all__ = ["instrument", "uninstrument"]
 def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
     """Let clients, servers and threads carry the trace, without a change to the program's code.
 
-    A library that is imported already is instrumented at once, another when it is imported; objects that
-    were made before, such as an app, may be left out, so call it early. Calling it again adds what is new.
+    A library that is imported already is instrumented at once, another when it is imported. Objects that
+    were made before, such as a client, may be left out, so call it early. Calling it again adds what is new.
 
     Args:
         names: of libraries and hand-offs; default: everything that is installed.
@@ -28,25 +28,22 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
         ConfigurationError: nobody knows a name.
     """
     known = [*HANDOFFS, *(entry.name for entry in ENTRIES)]
-    unknown = sorted({*names, *exclude} - set(known))
+    left_out = set(exclude)
+    unknown = sorted({*names, *left_out} - set(known))
     if unknown:
         raise ConfigurationError(f"instrument: {', '.join(unknown)} unknown; known are {', '.join(known)}")
     if not slot.enabled:
         return []
-    wanted = [name for name in names or known if name not in set(exclude)]
+    wanted = [name for name in names or known if name not in left_out]
     turned_on = []
     for name, handoff in HANDOFFS.items():
         if name in wanted:
             handoff.install()
             turned_on.append(name)
-    entries = [entry for entry in ENTRIES if entry.name in wanted and contrib.available(entry)]
-    if entries:
-        from tracing.instrument.response import answer_with_trace_id
-
-        answer_with_trace_id()
-    for entry in entries:
-        contrib.turn_on(entry)
-        turned_on.append(entry.name)
+    for entry in ENTRIES:
+        if entry.name in wanted and available(entry):
+            libraries.turn_on(entry)
+            turned_on.append(entry.name)
     return turned_on
 
 
@@ -54,7 +51,4 @@ def uninstrument() -> None:
     """Take everything off again that `instrument()` put on."""
     for handoff in HANDOFFS.values():
         handoff.remove()
-    if contrib.turn_off():
-        from tracing.instrument.response import stop_answering
-
-        stop_answering()
+    libraries.turn_off()

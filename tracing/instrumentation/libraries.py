@@ -1,0 +1,113 @@
+"""Libraries, each instrumented when it is imported.
+
+Turning an instrumentation on imports its library, and a program that uses one of ten that are installed
+should not pay for the other nine. So those that are imported already are turned on now, and the others
+when they are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+from tracing.health import Fuse
+from tracing.instrumentation.imports import after_import, forget
+from tracing.instrumentation.table import Entry
+
+# The names that the diagnosis and this project's documents use; without it the instrumentations write
+# those of 2021 (http.method, http.status_code).
+_SEMCONV_VARIABLE: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
+_SEMCONV_WANTED: Final = "http,database"
+
+fuse: Final = Fuse("instrumentation of libraries")
+
+
+def available(entry: Entry) -> bool:
+    """Whether a library, and OpenTelemetry's instrumentation where that is used, are installed."""
+    return _installed(entry.library) and (entry.patches is not None or _installed(entry.module))
+
+
+class Libraries:
+    """What is on, with the way to take it off, and what waits for its library."""
+
+    def __init__(self) -> None:
+        self._wanted: set[str] = set()
+        self._off: dict[str, list[Callable[[], Any]]] = {}
+
+    def turn_on(self, entry: Entry) -> None:
+        """Instrument a library, now or when it is imported."""
+        if entry.name not in self._wanted:
+            self._wanted.add(entry.name)
+            after_import(entry.library, lambda: self._begin(entry))
+
+    def turn_off(self) -> None:
+        """Take everything off again."""
+        forget()
+        self._wanted.clear()
+        off, self._off = self._off, {}
+        for steps in off.values():
+            for step in steps:
+                try:
+                    step()
+                except Exception as error:
+                    fuse.failed(error)
+
+    def _begin(self, entry: Entry) -> None:
+        if fuse.blown or _is_on_elsewhere(entry):
+            return
+        steps = self._off[entry.name] = []
+        try:
+            for patch in entry.patches() if entry.patches is not None else ():
+                patch.install()
+                steps.append(patch.remove)
+            for name in entry.classes if entry.patches is None else ():
+                with _new_names():
+                    instrumentor = _instrumentor(entry, name)
+                    instrumentor.instrument(skip_dep_check=True)
+                    steps.append(instrumentor.uninstrument)
+        except Exception as error:
+            fuse.failed(error)
+
+
+def _instrumentor(entry: Entry, name: str) -> Any:
+    return getattr(import_module(entry.module), name)()
+
+
+def _is_on_elsewhere(entry: Entry) -> bool:
+    """Whether the program, or `opentelemetry-instrument`, has turned the same instrumentation on."""
+    if entry.module not in sys.modules:
+        return False
+    return any(_instrumentor(entry, name).is_instrumented_by_opentelemetry for name in entry.classes)
+
+
+def _installed(module: str) -> bool:
+    """Whether a module could be imported, without importing a library of the user's."""
+    if module in sys.modules:
+        return True
+    try:
+        top = module.partition(".")[0]
+        # Below a name, `find_spec` imports the parents: fine for OpenTelemetry's, which are empty.
+        return find_spec(top if top != "opentelemetry" else module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+@contextmanager
+def _new_names() -> Iterator[None]:
+    """Have the instrumentations read that the new names are wanted, without leaving it in the environment."""
+    if _SEMCONV_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[_SEMCONV_VARIABLE] = _SEMCONV_WANTED
+    try:
+        yield
+    finally:
+        os.environ.pop(_SEMCONV_VARIABLE, None)
+
+
+libraries: Final = Libraries()
