@@ -49,11 +49,12 @@ class ForeignAnswer:
     repeated: int = 0  # durable before: the sender repeated itself
     refused: list[RefusedLine] = field(default_factory=list)  # the first ones; `offset` is the index
     refused_count: int = 0
+    listed_max: int = REFUSED_LISTED_MAX
 
     def refuse(self, index: int, error: InvalidLine) -> None:
         """Name a record that was not taken."""
         self.refused_count += 1
-        if len(self.refused) < REFUSED_LISTED_MAX:
+        if len(self.refused) < self.listed_max:
             self.refused.append(RefusedLine.of(error, index))
 
     def summary(self) -> str:

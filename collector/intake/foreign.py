@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from collector.admit import line_of
+from collector.admit import AdmitLimits, line_of
 from collector.admit.values import mended_attributes
-from collector.intake.answers import ForeignAnswer
+from collector.intake.answers import REFUSED_LISTED_MAX, ForeignAnswer
 from collector.intake.limits import IntakeLimits
 from collector.intake.turns import Turns
 from collector.ledger import Ledger
@@ -48,24 +48,29 @@ class ForeignIntake:
         self._limits = limits
         self._redactor = redactor
 
-    def take(self, protocol: str, body: bytes, decoded: Iterable[Foreign | Unreadable]) -> ForeignAnswer:
+    def take(
+        self,
+        protocol: str,
+        body: bytes,
+        decoded: Iterable[Foreign | Unreadable],
+        *,
+        listed_max: int = REFUSED_LISTED_MAX,
+    ) -> ForeignAnswer:
         """Make the records of one request durable.
 
         Args:
             protocol: so that equal bodies of two protocols are two requests.
             body: plain; the same bytes within the dedupe window are the same request.
             decoded: its records, in an order that depends on the bytes only.
+            listed_max: refusals that the answer names.
         Raises:
             Refused: the body is wrong as a whole.
             Overloaded: there is no room; nothing was taken.
         """
         digest = _hash(protocol.encode(), body)
-        answer = ForeignAnswer()
+        answer = ForeignAnswer(listed_max=listed_max)
         with self._turns.of(digest):
             known = self._ledger.request(digest)
-            if known is not None and known.complete:
-                answer.repeated = known.done
-                return answer
             received_ns = self._clock_ns()
             # The same body after the window is a new request, and so are its records.
             origin = known.origin if known else _hash(digest.encode(), received_ns.to_bytes(8, "little"))
@@ -73,7 +78,7 @@ class ForeignIntake:
             batches: list[_Batch] = []
             for index, item in enumerate(decoded):
                 if index < done:
-                    answer.repeated += 1
+                    self._repeat(index, item, received_ns, answer)
                     continue
                 if not batches or not batches[-1].is_home_of(item):
                     resource = item.resource if isinstance(item, Foreign) else {}
@@ -83,6 +88,17 @@ class ForeignIntake:
                 batches[-1].is_last = True
                 self._wal.append(*(batch.finished(origin, digest) for batch in batches))
         return answer
+
+    def _repeat(
+        self, index: int, item: Foreign | Unreadable, received_ns: int, answer: ForeignAnswer
+    ) -> None:
+        """What was done before is not done again, but its sender may not have heard what was refused."""
+        try:
+            _line(_read(item), received_ns, self._limits.admit, Counter(), self._redactor)
+        except InvalidLine as error:
+            answer.refuse(index, error)
+        else:
+            answer.repeated += 1
 
 
 class _Batch:
@@ -117,16 +133,14 @@ class _Batch:
         """Whether a record can join the ones that are here."""
         if isinstance(item, Unreadable):
             return True
-        by_content = sc.KIND in item.fields
-        return item.resource is self._given_resource and self._named in (None, by_content)
+        return item.resource is self._given_resource and self._named in (None, _is_named(item))
 
     def add(self, index: int, item: Foreign | Unreadable, answer: ForeignAnswer) -> None:
         """Admit one record."""
         self._end = index + 1
         try:
-            if isinstance(item, Unreadable):
-                raise item.problem
-            line = self._line(item.fields)
+            found = _read(item)
+            line = _line(found, self._received_ns, self._limits, self._mended, self._redactor)
         except InvalidLine as error:
             self._refused[error.reason] += 1
             answer.refuse(index, error)
@@ -134,18 +148,15 @@ class _Batch:
         if index != self._next:
             self._jumps.append((len(self._lines), index - self._next))
         self._next = index + 1
-        self._lines.append(line)
+        self._lines.append(self._with_uid(found, line))
         answer.stored += 1
 
-    def _line(self, fields: dict[str, Any]) -> bytes:
-        by_content = self._named = sc.KIND in fields  # spans have a kind, logs have none
-        if fields.get(sc.TIMESTAMP) is None and not by_content:
-            fields = {**fields, sc.TIMESTAMP: self._received_ns}
-            self._mended["time_missing"] += 1
-        line = line_of(fields, self._limits, self._mended, self._redactor)
-        if not by_content:
+    def _with_uid(self, item: Foreign, line: bytes) -> bytes:
+        self._named = _is_named(item)
+        if not self._named:
             return line
-        return b'%b,"uid":"%b"}\n' % (line[:-2], _hash(self._resource_key, line).encode())
+        uid = item.uid or _hash(self._resource_key, line)
+        return b'%b,"uid":"%b"}\n' % (line[:-2], uid.encode())
 
     def finished(self, origin: str, digest: str) -> WalBatch:
         """The batch for the log."""
@@ -164,6 +175,40 @@ class _Batch:
             mended=dict(+self._mended),
         )
         return WalBatch(envelope, b"".join(self._lines))
+
+
+def _read(item: Foreign | Unreadable) -> Foreign:
+    if isinstance(item, Unreadable):
+        raise item.problem
+    return item
+
+
+def _line(
+    item: Foreign,
+    received_ns: int,
+    limits: AdmitLimits,
+    mended: Counter[str],
+    redactor: Redactor | None,
+) -> bytes:
+    """The line of a record.
+
+    Raises:
+        InvalidLine: it is refused.
+    """
+    fields = item.fields
+    if fields.get(sc.TIMESTAMP) is None and not _is_span(item):
+        fields = {**fields, sc.TIMESTAMP: received_ns}
+        mended["time_missing"] += 1
+    return line_of(fields, limits, mended, redactor)
+
+
+def _is_span(item: Foreign) -> bool:
+    return sc.KIND in item.fields  # a log has no kind
+
+
+def _is_named(item: Foreign) -> bool:
+    """Whether a record has an identity beside its place in the request."""
+    return item.uid is not None or _is_span(item)
 
 
 def _hash(*parts: bytes) -> str:

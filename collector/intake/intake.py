@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from collector.errors import Refused
-from collector.intake.answers import ForeignAnswer, IngestAnswer, OtlpAnswer
+from collector.intake.answers import REFUSED_LISTED_MAX, ForeignAnswer, IngestAnswer, OtlpAnswer
 from collector.intake.foreign import ForeignIntake
 from collector.intake.limits import IntakeLimits
 from collector.intake.native import NativeIntake
 from collector.intake.turns import Turns
 from collector.ledger import Ledger
-from collector.receive import otlp, otlp_json
+from collector.receive import elastic, loki, otlp, otlp_json, zipkin
 from collector.receive.encodings import unpacked
 from collector.receive.foreign import Decoded
 from collector.receive.native import Import, read_place
+from collector.receive.snappy import unsnapped
 from collector.wal import Wal
 from tracing.redact import Redactor
 
@@ -111,15 +112,61 @@ class Intake:
         self._count("otlp_metrics", len(body), 0, 1)
         return OtlpAnswer.of(otlp.metrics_answer(), kind, ForeignAnswer())
 
+    def zipkin_spans(self, encoding: str | None, body: bytes) -> ForeignAnswer:
+        """Take Zipkin v2 spans in JSON.
+
+        Raises:
+            Refused: the request is wrong as a whole.
+            Overloaded: there is no room; nothing was taken.
+        """
+        data = self._plain(body, encoding)
+        return self._take("zipkin", JSON, len(body), data, zipkin.decode_spans(data))
+
+    def loki_push(self, content_type: str | None, encoding: str | None, body: bytes) -> ForeignAnswer:
+        """Take a push request of Loki, JSON or protobuf; else as `zipkin_spans`."""
+        kind = _media_type(content_type)
+        if kind == JSON:
+            data = self._plain(body, encoding)
+            return self._take("loki", kind, len(body), data, loki.decode_json(data))
+        if kind != PROTOBUF:
+            raise _unsupported_type(content_type)
+        # Loki's senders pack protobuf with snappy without saying so in a header.
+        data = unsnapped(self._plain(body, encoding), bytes_max=self._limits.unpacked_bytes_max)
+        return self._take("loki", kind, len(body), data, loki.decode_protobuf(data))
+
+    def elastic_bulk(self, encoding: str | None, body: bytes, *, index: str | None = None) -> bytes:
+        """Take a bulk request as log shippers send it to Elasticsearch; else as `zipkin_spans`.
+
+        Args:
+            encoding: `Content-Encoding` of the request.
+            body: as it came.
+            index: of the path, for actions that name none.
+        Returns:
+            The body of the answer.
+        """
+        data = self._plain(body, encoding)
+        actions = elastic.read_actions(data, index=index)
+        # The path is a part of what was asked for.
+        kind = JSON if index is None else f"{JSON} {index}"
+        taken = self._take("elastic", kind, len(body), data, elastic.decode(actions), listed_max=len(actions))
+        return elastic.answer(actions, {one.offset: one for one in taken.refused})
+
     def stats(self) -> dict[str, int]:
         """Counts since the start, by protocol: requests, bytes as they came, records taken and refused."""
         with self._counts_lock:
             return dict(self._counts)
 
     def _take(
-        self, protocol: str, kind: str, wire_bytes: int, data: bytes, decoded: Decoded
+        self,
+        protocol: str,
+        kind: str,
+        wire_bytes: int,
+        data: bytes,
+        decoded: Decoded,
+        *,
+        listed_max: int = REFUSED_LISTED_MAX,
     ) -> ForeignAnswer:
-        taken = self._foreign.take(f"{protocol} {kind}", data, decoded)
+        taken = self._foreign.take(f"{protocol} {kind}", data, decoded, listed_max=listed_max)
         self._count(protocol, wire_bytes, taken.stored, taken.refused_count)
         return taken
 
@@ -135,13 +182,22 @@ class Intake:
 
 
 def _otlp_kind(content_type: str | None) -> str:
-    kind = (content_type or "").partition(";")[0].strip().lower()
-    if kind == "application/protobuf":
-        return PROTOBUF
+    kind = _media_type(content_type)
     if kind not in (PROTOBUF, JSON):
-        raise Refused(
-            "unsupported_content_type",
-            f"Content-Type: {PROTOBUF} or {JSON} is expected, got {(content_type or 'nothing')[:64]!r}",
-            field="Content-Type",
-        )
+        raise _unsupported_type(content_type)
     return kind
+
+
+def _media_type(content_type: str | None) -> str:
+    """The type in a `Content-Type`, by the name we use for it."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    return PROTOBUF if kind == "application/protobuf" else kind
+
+
+def _unsupported_type(content_type: str | None) -> Refused:
+    """Say which types are read."""
+    return Refused(
+        "unsupported_content_type",
+        f"Content-Type: {PROTOBUF} or {JSON} is expected, got {(content_type or 'nothing')[:64]!r}",
+        field="Content-Type",
+    )

@@ -15,6 +15,7 @@ class Foreign(msgspec.Struct, frozen=True):
 
     fields: dict[str, Any]  # by the keys of a record line; `timestamp` epoch nanoseconds, None: not stated
     resource: dict[str, Any]  # the same object for neighbours that share it
+    uid: str | None = None  # when the sender has an identity for it; a span is known by its content
 
 
 class Unreadable(msgspec.Struct, frozen=True):

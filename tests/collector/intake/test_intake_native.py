@@ -296,6 +296,21 @@ def test_while_the_ledger_may_have_forgotten_lines_are_looked_up(tmp_path: Path)
     assert frame.envelope.check_uids and frame.uids() == [f"{SPOOL}-0"]
 
 
+def test_numbers_begin_above_what_store_and_ledger_know(tmp_path: Path) -> None:
+    """Though the log's directory was lost: the store would take them for repetitions."""
+    wal, ledger = open_log(tmp_path, durable_seq=1000, wal_limits=LIMITS)
+    Intake(wal, ledger).records(headers(0), header() + line(1))
+    assert wal.last_seq == 1001
+    ledger.save()
+    wal.close()
+    ledger.close()
+    for path in (tmp_path / "wal").iterdir():
+        path.unlink()
+    wal, ledger = open_log(tmp_path, durable_seq=7, wal_limits=LIMITS)
+    Intake(wal, ledger).records(headers(len(line(1))), header() + line(2))
+    assert wal.last_seq == 1002
+
+
 # ---------------------------------------------------------------- imports
 
 
