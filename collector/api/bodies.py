@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from starlette.types import Receive
@@ -15,6 +16,10 @@ class BodyTooLarge(CollectorError):
     def __init__(self, bytes_max: int) -> None:
         super().__init__(f"the body is longer than {bytes_max} bytes")
         self.bytes_max = bytes_max
+
+
+class BodyTimeout(CollectorError):
+    """The body did not come in time."""
 
 
 class Disconnected(Exception):
@@ -32,6 +37,8 @@ class Bodies:
     # A caller that sends its whole body before it looks at the answer would see a broken connection
     # instead of our 413; so much of what is too long is read and thrown away to let it finish.
     DISCARD_BYTES_MAX: Final = 64 * 1024 * 1024
+    # A body that trickles in holds memory all the while; at 16 MiB this is a line of 2 Mbit/s.
+    BODY_TIMEOUT_S: Final = 60.0
 
     def __init__(self, *, body_bytes_max: int, in_flight_bytes_max: int) -> None:
         self.body_bytes_max = body_bytes_max
@@ -42,13 +49,24 @@ class Bodies:
         """The whole body; give it back with `release` once it is done with.
 
         Raises:
-            BodyTooLarge, Overloaded, Disconnected: nothing is held then.
+            BodyTooLarge, BodyTimeout, Overloaded, Disconnected: nothing is held then.
         """
+        try:
+            async with asyncio.timeout(self.BODY_TIMEOUT_S):
+                return await self._read(receive)
+        except TimeoutError:
+            raise BodyTimeout(f"the body did not come within {self.BODY_TIMEOUT_S:g} s") from None
+
+    async def _read(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
         held = thrown_away = 0
         trouble: CollectorError | None = None
         while True:
-            message = await receive()
+            try:
+                message = await receive()
+            except asyncio.CancelledError:
+                self.in_flight_bytes -= held
+                raise
             if message["type"] == "http.disconnect":
                 self.in_flight_bytes -= held
                 raise Disconnected

@@ -21,6 +21,7 @@ _ALWAYS: Final = (
     "bad-request",
     "unauthorized",
     "forbidden",
+    "timeout",
     "misdirected",
     "head-too-long",
     "overloaded",

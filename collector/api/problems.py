@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from collector.api.bodies import BodyTooLarge
+from collector.api.bodies import BodyTimeout, BodyTooLarge
 from collector.api.parameters import InvalidParameter
 from collector.errors import (
     CollectorError,
@@ -36,6 +36,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-found": (404, "Nothing is stored under this id"),
     "no-such-path": (404, "No such path"),
     "method-not-allowed": (405, "The path does not know this method"),
+    "timeout": (408, "The request did not come in time"),
     "too-large": (413, "The body is too long"),
     "unsupported-media-type": (415, "The body has a type or an encoding that is not read here"),
     "misdirected": (421, "The request names another host"),
@@ -102,6 +103,8 @@ def problem_of(error: Exception) -> Problem:
             return _overloaded(
                 "stopping", "the collector is stopping; keep what you have, send it again", 2.0
             )
+        case BodyTimeout():
+            return Problem(kind="timeout", detail=str(error), headers={"Connection": "close"})
         case BodyTooLarge():
             detail = f"at most {error.bytes_max} bytes are taken in one request; send less (body_bytes_max)"
             return Problem(kind="too-large", detail=detail, headers={"Connection": "close"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from collector.api.bodies import Bodies, BodyTooLarge, Disconnected
+from collector.api.bodies import Bodies, BodyTimeout, BodyTooLarge, Disconnected
 from collector.errors import Overloaded
 
 
@@ -60,6 +60,22 @@ def test_nobody_is_listened_to_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Bodies, "DISCARD_BYTES_MAX", 8)
     with pytest.raises(BodyTooLarge):
         read(Bodies(body_bytes_max=4, in_flight_bytes_max=99), b"a" * 5, b"b" * 5, b"never", b"asked")
+
+
+def test_a_body_that_trickles_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is held any longer."""
+    monkeypatch.setattr(Bodies, "BODY_TIMEOUT_S", 0.01)
+    bodies = Bodies(body_bytes_max=99, in_flight_bytes_max=99)
+    first = sender(b"abc", b"never asked for")
+
+    async def receive() -> dict[str, Any]:
+        if bodies.in_flight_bytes:
+            await asyncio.Event().wait()
+        return await first()
+
+    with pytest.raises(BodyTimeout):
+        asyncio.run(bodies.read(receive))
+    assert bodies.in_flight_bytes == 0
 
 
 def test_all_bodies_together_are_bounded() -> None:
