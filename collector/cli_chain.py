@@ -35,6 +35,13 @@ WIDTH_FOR_BARS: Final = 96
 WIDTH_FOR_LENGTHS: Final = 64
 DEPTH_DRAWN_MAX: Final = 40  # deeper spans are drawn flat, with their depth as a number
 STACK_FRAME_LINES_MAX: Final = 60
+PATH_PARTS_MAX: Final = 3  # of a source file; the whole path with `full`
+# gRPC's status codes by number; source: gRPC core, "Status codes and their use in gRPC".
+GRPC_CODES: Final = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+    "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
 WORDS_CHARS_MAX: Final = 120  # of a status or an exception's message; the whole of it with `full`
 _SECONDS_FROM_NS: Final = 10_000_000_000  # longer traces are told in seconds
 
@@ -314,12 +321,14 @@ def _span_text(branch: _Branch, palette: Palette, *, full: bool) -> Text:
 
 
 def _outcome(node: JsonObject) -> str:
-    """What a person would call the failure: the code, or the status's own words."""
+    """What a person would call the failure: the code, or the status's own words if no exception has them."""
     http, grpc = (node["attributes"].get(key) for key in (HTTP_RESPONSE_STATUS_CODE, RPC_GRPC_STATUS_CODE))
     if http is not None:
         return str(http)
-    said = _first_line(node["status"].get("message"))
-    return said if grpc is None else f"gRPC {grpc} {said}".strip()
+    said = "" if exception_of(node) else _first_line(node["status"].get("message"))
+    if isinstance(grpc, int) and 0 <= grpc < len(GRPC_CODES):
+        return f"{GRPC_CODES[grpc]} {said}".rstrip()
+    return said
 
 
 def _log_text(log: JsonObject) -> Text:
@@ -377,7 +386,8 @@ def _last_frame(stack: Sequence[str]) -> str | None:
         if words.startswith('File "'):
             path, _, rest = words.removeprefix('File "').partition('", line ')
             number, _, function = rest.partition(", in ")
-            return clean(f"{path.rpartition('site-packages/')[2]}:{number} in {function}")
+            short = "/".join(path.split("/")[-PATH_PARTS_MAX:])
+            return clean(f"{short}:{number} in {function}")
     return None
 
 

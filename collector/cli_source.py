@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,7 +40,8 @@ class Place:
     ) -> None:
         if url is not None and data_dir is not None:
             raise UsageError("--url and --data-dir: name one of them, not both")
-        if url is None and data_dir is None:
+        self._is_named_by_flag = url is not None or data_dir is not None
+        if not self._is_named_by_flag:
             url = environment.get(URL_VARIABLE)
             named = environment.get(DATA_DIR_VARIABLE)
             data_dir = Path(named) if named and url is None else None
@@ -49,10 +51,11 @@ class Place:
 
     @property
     def options(self) -> str:
-        """What another command needs on its line to reach the same place; empty for the default."""
-        if self.data_dir is not None:
-            return f"--data-dir {self.data_dir}"
-        return "" if self.url == URL_DEFAULT else f"--url {self.url}"
+        """What another command needs on its line to reach the same place; empty where it needs nothing."""
+        if not self._is_named_by_flag:
+            return ""
+        flag, value = ("--url", self.url) if self.data_dir is None else ("--data-dir", self.data_dir)
+        return f"{flag} {shlex.quote(str(value))}"
 
     @contextlib.contextmanager
     def answers(self) -> Iterator[Answers | CollectorClient]:

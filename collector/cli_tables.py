@@ -181,7 +181,9 @@ def table_lines(
     right: set[int] | None = None,
     width: int | None = None,
 ) -> list[Text]:
-    """Columns as wide as their content; the columns in `right` are numbers and aligned so."""
+    """Columns as wide as their content, those in `right` aligned as numbers; nothing without rows."""
+    if not rows:
+        return []
     right = right or set()
     cells = [[Text(name, style="dim") for name in head], *rows] if any(head) else list(rows)
     widths = [max((row[at].cell_len for row in cells), default=0) for at in range(len(head))]

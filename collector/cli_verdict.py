@@ -53,7 +53,7 @@ def verdict_lines(
     for number, looked_at in enumerate(verdict["normal"]):
         writer.field("normal" if number == 0 else "", looked_at, style="dim")
     for number, (command, purpose) in enumerate(next_commands(verdict, where=where) if commands else []):
-        writer.field("next" if number == 0 else "", command, style="bold")
+        writer.whole("next" if number == 0 else "", command, style="bold")
         writer.field("", purpose, style="dim")
     return writer.lines
 
@@ -167,3 +167,7 @@ class _Writer:
         column = LABEL_WIDTH + indent
         head = Text.assemble((f"{label:<{column}}", "bold"), lead or "")
         self.lines += wrapped(text, width=self._width, indent=column, first=head, style=style)
+
+    def whole(self, label: str, text: str, *, style: str = "") -> None:
+        """A text that is never broken, because it is there to be copied."""
+        self.lines.append(Text.assemble((f"{label:<{LABEL_WIDTH}}", "bold"), (text, style)))

@@ -46,7 +46,7 @@ def queue_app() -> celery.Celery:
     """The Celery application that both the sender and the worker use."""
     folder = directory() / QUEUE_FOLDER
     folder.mkdir(exist_ok=True)
-    app = celery.Celery("shop", broker="shop://")
+    app = celery.Celery("shop", broker="shop://localhost")
     app.conf.update(
         broker_transport_options={
             "data_folder_in": folder,

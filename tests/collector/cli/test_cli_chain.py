@@ -24,7 +24,7 @@ gateway  POST /orders  ·  2026-11-24 05:32:11.412 UTC  ·  40.0 ms
       4.0      32.0   ━━━━━━━━━━━━━       └─ orders POST /orders
       5.0       4.0    ━━                    ├─ check credit
       8.0               ·                    │    INFO credit of ada is good
-     12.0      10.0      ━━━━━               └─ inventory Reserve  ✗ KeyError: 'shelf'
+     12.0      10.0      ━━━━━               └─ inventory Reserve  ✗
                                                   KeyError: 'shelf'
                                                   at shop/inventory.py:50 in shelf_label
      30.0                        ·             ERROR no reservation"""

@@ -169,7 +169,10 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("backtrail se", {"serve", "search", "services"}), ("backtrail demo --fault cr", {"crash"})],
+    [
+        ("backtrail se", {"serve", "search", "services"}),
+        ("backtrail demo --fault cr", {"crash", "crash-loop"}),
+    ],
 )
 def test_the_shell_completes_commands_and_values(words: str, offered: set[str]) -> None:
     """What `backtrail --install-completion` installs asks the program itself."""
