@@ -11,7 +11,7 @@ import pytest
 from tracing.errors import ConfigurationError
 from tracing.settings import Settings, SettingsWarning
 
-HOME = {"HOME": "/home/ann"}
+HOME = {"HOME": "/h/ann"}
 
 
 def read(env: dict[str, str] | None = None, **given: Any) -> Settings:
@@ -23,14 +23,14 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     """A loopback collector, a spool in the state directory."""
     settings = read()
     assert settings.collector_url == "http://127.0.0.1:4318"
-    assert settings.spool_dir == Path("/home/ann/.local/state/backtrail/spool")
+    assert settings.spool_dir == Path("/h/ann/.local/state/backtrail/spool")
     assert settings.enabled and settings.exporter == "spool" and settings.level is None
 
 
 def test_the_state_directory_can_be_elsewhere() -> None:
     """XDG_STATE_HOME counts when it is absolute, as its specification says."""
     assert read({"XDG_STATE_HOME": "/state"}).spool_dir == Path("/state/backtrail/spool")
-    assert read({"XDG_STATE_HOME": "state"}).spool_dir == Path("/home/ann/.local/state/backtrail/spool")
+    assert read({"XDG_STATE_HOME": "state"}).spool_dir == Path("/h/ann/.local/state/backtrail/spool")
 
 
 def test_the_nearest_word_counts() -> None:
