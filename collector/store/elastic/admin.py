@@ -12,10 +12,12 @@ from typing import Any, Literal
 import msgspec
 
 from collector.store.elastic.connection import Connection, Forbidden, Rejected
-from collector.store.elastic.mapping import TEMPLATE_VERSION, index_template
+from collector.store.elastic.mapping import TEMPLATE_VERSION, component_template, index_template
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.server import Server
+
+Body = dict[str, Any]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(connection: Connection, names: Names, options: ElasticOptions, server: Server) -> list[Step]:
-    """What `apply` would do, one step a template, nothing of a user's among them.
+    """What `apply` would do, in its order, nothing of a user's among it.
 
     Raises:
         Unavailable, Forbidden: see `Connection.request`.
@@ -45,8 +47,9 @@ def plan(connection: Connection, names: Names, options: ElasticOptions, server: 
     steps = []
     for stream in names.streams:
         name = names.template_of(stream)
-        wanted = index_template(stream, names, options, server)
-        steps.append(_step(name, wanted, _existing(connection, name)))
+        component = component_template(stream, names, options, server)
+        steps.append(_step(connection, "component", name, component))
+        steps.append(_step(connection, "index", name, index_template(stream, names)))
     return steps
 
 
@@ -67,7 +70,7 @@ def check(connection: Connection, names: Names, options: ElasticOptions, server:
         index, running = _newest_index(connection, stream)
         if running is None:
             continue
-        wanted = index_template(stream, names, options, server)["template"]
+        wanted = component_template(stream, names, options, server)["template"]
         has = dict(_leaves(running["mappings"]))
         for path, value in _leaves(wanted["mappings"]["properties"], "properties"):
             if path.endswith((".type", ".analyzer")) and has.get(path) != value:
@@ -84,8 +87,9 @@ def check(connection: Connection, names: Names, options: ElasticOptions, server:
     return findings
 
 
-def _step(name: str, wanted: dict[str, Any], existing: dict[str, Any] | None) -> Step:
-    what, path = f"index template {name}", f"/_index_template/{name}"
+def _step(connection: Connection, kind: Literal["component", "index"], name: str, wanted: Body) -> Step:
+    what, path = f"{kind} template {name}", f"/_{kind}_template/{name}"
+    existing = _existing(connection, kind, path)
     if existing is None:
         return Step(action="create", what=what, path=path, body=wanted)
     if existing.get("version", 0) > wanted["version"]:
@@ -96,14 +100,14 @@ def _step(name: str, wanted: dict[str, Any], existing: dict[str, Any] | None) ->
     )
 
 
-def _existing(connection: Connection, name: str) -> dict[str, Any] | None:
+def _existing(connection: Connection, kind: str, path: str) -> Body | None:
     try:
-        found = connection.ask("GET", f"/_index_template/{name}")["index_templates"]
+        found = connection.ask("GET", path)[f"{kind}_templates"]
     except Rejected as error:
         if error.status == 404:
             return None
         raise
-    template: dict[str, Any] = found[0]["index_template"]
+    template: Body = found[0][f"{kind}_template"]
     return template
 
 
@@ -129,8 +133,8 @@ def _differences(wanted: Mapping[str, Any], existing: Mapping[str, Any]) -> Iter
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         here = f"{path}.{key}" if path else key
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, here)
+        if isinstance(value, Mapping):
+            yield from _leaves(value, here)  # an empty one says: as the server likes
         else:
             yield here, value
 

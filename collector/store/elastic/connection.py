@@ -6,6 +6,7 @@ beforehand and answers are read by msgspec, several times faster than dictionari
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from collector.store.elastic.options import ElasticOptions
 _JSON: Final = "application/vnd.elasticsearch+json; compatible-with=8"
 _NDJSON: Final = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
 _QUOTED_MAX: Final = 500
+_READ_PATIENCE_S: Final = 3.0  # a stream that has just been made has no shard to ask for a moment
+_READ_PAUSE_S: Final = 0.1
 
 
 class Unavailable(StoreFailed, OSError):
@@ -140,6 +143,19 @@ class Connection:
             raise Unavailable("connection", f"{self._hosts}: cannot be reached: {_short(error)}") from None
         content = answer.body
         return content if isinstance(content, bytes) else b""
+
+    def read(
+        self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """Ask what may be asked again: a cluster that is not ready is given a moment; see `request`."""
+        deadline = time.monotonic() + _READ_PATIENCE_S
+        while True:
+            try:
+                return self.request(method, path, body, params=params)
+            except Unavailable as error:
+                if error.reason not in ("busy", "server_error") or time.monotonic() > deadline:
+                    raise
+            time.sleep(_READ_PAUSE_S)
 
     def ask(
         self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None

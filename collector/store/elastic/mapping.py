@@ -20,14 +20,21 @@ OWN_FIELDS_MAX: Final = 100  # of the mapping below, rounded up; objects count t
 IGNORE_ABOVE: Final = 1_024  # twice `documents.TEXT_CHARS_MAX`
 TOKEN_CHARS_MAX: Final = 256  # `conditions.TOKEN_CHARS_MAX`
 
+_META: Final = {
+    "managed_by": "backtrail",
+    "description": "Records of backtrail. What you want different goes into the @custom component.",
+}
 _KEYWORD: Final = {"type": "keyword", "ignore_above": IGNORE_ABOVE}
 _NUMBER: Final = {"type": "long", "ignore_malformed": True}
 _ATTRIBUTE_PATHS: Final = ["attributes.*", "resource.attributes.*"]
 
 
-def index_template(stream: str, names: Names, options: ElasticOptions, server: Server) -> dict[str, Any]:
-    """The template of one stream, as `PUT _index_template/…` takes it."""
-    custom = names.custom_of(stream)
+def component_template(stream: str, names: Names, options: ElasticOptions, server: Server) -> dict[str, Any]:
+    """Settings, mappings and lifecycle of one stream, as `PUT _component_template/…` takes them.
+
+    They are a component, and not in the index template itself, because a user's component goes over another
+    component, and under the index template.
+    """
     template: dict[str, Any] = {
         "settings": {"index": _settings(options, server)},
         "mappings": _mappings(stream, names, server),
@@ -36,17 +43,21 @@ def index_template(stream: str, names: Names, options: ElasticOptions, server: S
         template["lifecycle"] = {"enabled": True}
         if options.retention_days is not None:
             template["lifecycle"]["data_retention"] = f"{round(options.retention_days * 24)}h"
+    return {"version": TEMPLATE_VERSION, "_meta": _META, "template": template}
+
+
+def index_template(stream: str, names: Names) -> dict[str, Any]:
+    """The template of one stream, as `PUT _index_template/…` takes it."""
+    custom = names.custom_of(stream)
     return {
         "index_patterns": [names.pattern_of(stream)],
         "priority": PRIORITY,
         "version": TEMPLATE_VERSION,
-        "_meta": {"managed_by": "backtrail", "description": "Records of backtrail; settings of your own go "
-                  f"into the component template {custom}"},
+        "_meta": _META,
         "data_stream": {},
-        "composed_of": [custom],
+        "composed_of": [names.template_of(stream), custom],
         "ignore_missing_component_templates": [custom],
-        "template": template,
-    }  # fmt: skip
+    }
 
 
 def _settings(options: ElasticOptions, server: Server) -> dict[str, Any]:

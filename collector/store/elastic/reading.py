@@ -163,7 +163,7 @@ class Reader:
     def count_documents(self, indices: str, query: Query) -> int:
         """How many documents a query finds, exactly."""
         params = {key: value for key, value in _LENIENT.items() if key != "allow_partial_search_results"}
-        body = self._connection.request("POST", f"/{indices}/_count", {"query": query}, params=params)
+        body = self._connection.read("POST", f"/{indices}/_count", {"query": query}, params=params)
         return msgspec.json.decode(body, type=_Count).count
 
     def aggregate(self, indices: str, query: Query, aggregations: dict[str, Any]) -> dict[str, Any]:
@@ -203,13 +203,13 @@ class Reader:
         return self._search(indices, _sorted_body(query, size, after, order)).hits.hits
 
     def _search(self, indices: str, body: dict[str, Any]) -> _Answer:
-        answer = self._connection.request("POST", f"/{indices}/_search", body, params=_LENIENT)
+        answer = self._connection.read("POST", f"/{indices}/_search", body, params=_LENIENT)
         return msgspec.json.decode(answer, type=_Answer)
 
     def _many(self, indices: str, bodies: list[dict[str, Any]]) -> list[list[Hit]]:
         header = msgspec.json.encode({"index": indices, **_LENIENT})
         lines = b"".join(b"%b\n%b\n" % (header, msgspec.json.encode(body)) for body in bodies)
-        answer = self._connection.request("POST", "/_msearch", lines)
+        answer = self._connection.read("POST", "/_msearch", lines)
         answers = msgspec.json.decode(answer, type=_Answers).responses
         for one in answers:
             if one.error is not None:
@@ -219,7 +219,7 @@ class Reader:
     def _scan(self, indices: str, query: Query, wanted: dict[str, Any]) -> Iterator[Hit]:
         params = {"ignore_unavailable": "true", "keep_alive": _KEEP_ALIVE}
         try:
-            opened = self._connection.ask("POST", f"/{indices}/_pit", params=params)
+            opened = msgspec.json.decode(self._connection.read("POST", f"/{indices}/_pit", params=params))
         except Rejected as error:
             if error.status == 404:
                 return
@@ -238,7 +238,7 @@ class Reader:
                 }
                 if after is not None:
                     body["search_after"] = after
-                raw = self._connection.request(
+                raw = self._connection.read(
                     "POST", "/_search", body, params={"allow_partial_search_results": "false"}
                 )
                 answer = msgspec.json.decode(raw, type=_Answer)

@@ -87,7 +87,7 @@ class Streams:
         for part in _parts(sorted(ids), _IDS_MAX):
             query = {"query": {"ids": {"values": part}}, "size": len(part), "_source": False}
             params = {"filter_path": "hits.hits._id", "ignore_unavailable": "true"}
-            body = self._connection.request("POST", f"/{','.join(indices)}/_search", query, params=params)
+            body = self._connection.read("POST", f"/{','.join(indices)}/_search", query, params=params)
             found.update(hit.id for hit in msgspec.json.decode(body or b"{}", type=_Found).hits.hits)
         return found
 
