@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -43,9 +44,10 @@ def ended_in_time(child: int) -> bool:
 
 @pytest.mark.flow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_forks_under_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["write", "mapped"])
+def test_forks_under_load(tmp_path: Path, mode: Any) -> None:
     """The children log at once, from two threads, as a server's workers do."""
-    limits = SpoolLimits(segment_bytes_max=16_384, disk_free_bytes_min=0)
+    limits = SpoolLimits(segment_bytes_max=16_384, disk_free_bytes_min=0, mode=mode)
     spool = open_spool(tmp_path, service="orders", resource={"service.name": "orders"}, limits=limits)
     log(spool, "parent first")
     parent_id = spool.spool_id

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,10 +57,11 @@ def numbers_by_thread(directory: Path) -> dict[int, Counter[int]]:
 
 
 @pytest.mark.flow
-def test_each_record_whose_call_had_returned_is_found_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["write", "mapped"])
+def test_each_record_whose_call_had_returned_is_found_once(tmp_path: Path, mode: Any) -> None:
     """The only other line that may be there is the one whose call was under way."""
     moments = random.Random(SEED)
-    limits = SpoolLimits(segment_bytes_max=16_384, disk_free_bytes_min=0)
+    limits = SpoolLimits(segment_bytes_max=16_384, disk_free_bytes_min=0, mode=mode)
     for moment in range(MOMENTS):
         root = tmp_path / str(moment)
         spool = open_spool(root, service="orders", resource={}, limits=limits)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tracing.line import LINE_BYTES_MAX
 from tracing.spool.format import LOCK_FILE, SENT_FILE, SHIPPER_FILE, SegmentHeader, segment_name, sent_text
+from tracing.spool.limits import SpoolLimits
 from tracing.spool.locks import ProcessLock, close_quietly, is_same_file, try_lock
+from tracing.spool.mapped import MappedSegment, is_mappable
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+# A segment is ended when it is seen to be long enough, which is every 64 KiB; the longest line may follow.
+MAPPED_SLACK_BYTES: Final = 65_536 + LINE_BYTES_MAX + 1
 UNFINISHED_PREFIX: Final = ".new-"  # of a directory that has no lock yet, so that nobody takes it for dead
 
 # O_APPEND: wherever a descriptor was inherited to, a line ends up whole and at the end.
@@ -32,18 +38,28 @@ class OwnDirectory:
         path: the directory, named by the spool id.
         header: of the current segment.
         fd: descriptor of the current segment, open for appending; -1 when `pause` has closed it.
+        write: puts one line at the end of the current segment; called as `os.write` is.
     """
 
-    def __init__(self, path: Path, lock: ProcessLock, header: SegmentHeader) -> None:
+    def __init__(self, path: Path, lock: ProcessLock, header: SegmentHeader, limits: SpoolLimits) -> None:
         self.path = path
         self.header = header
         self.fd = -1
+        self._plain_write: Callable[[int, bytes], int] = _write_and_sync if limits.fsync else os.write
+        self.write: Callable[[int, bytes], int] = self._plain_write
+        self._room_bytes = 0
+        if limits.mode == "mapped" and not limits.fsync and is_mappable(path):
+            self._room_bytes = limits.segment_bytes_max + MAPPED_SLACK_BYTES
+        self._mapped: MappedSegment | None = None
+        self._pid = os.getpid()
         self._lock = lock
         self._identity = (0, 0)
         self._header_bytes = 0
 
     @classmethod
-    def create(cls, service: Path, header: SegmentHeader, lines: bytes = b"") -> OwnDirectory:
+    def create(
+        cls, service: Path, header: SegmentHeader, limits: SpoolLimits, lines: bytes = b""
+    ) -> OwnDirectory:
         """Make the directory with its locks and first segment, and only then let others see it.
 
         Args:
@@ -64,7 +80,7 @@ class OwnDirectory:
                 raise OSError(errno.ENOLCK, "record locks do not work here", str(service))
             _write_new(unfinished / SHIPPER_FILE, b"")
             _write_new(unfinished / SENT_FILE, sent_text(header.first_offset))
-            own = cls(unfinished, lock, header)
+            own = cls(unfinished, lock, header, limits)
             own.begin_segment(header, lines)
             own.path = service / header.spool_id
             unfinished.rename(own.path)
@@ -88,29 +104,38 @@ class OwnDirectory:
         path = self.path / segment_name(header.segment)
         first = header.encode()
         fd = os.open(path, _SEGMENT_FLAGS, FILE_MODE)
+        mapped = None
         try:
             write_whole(fd, first + lines)
+            if self._room_bytes:
+                mapped = _mapped(fd, len(first) + len(lines), self._room_bytes)
             status = os.fstat(fd)
         except BaseException:
             os.close(fd)
             path.unlink(missing_ok=True)
             raise
         self.pause()
+        self._mapped, self.write = mapped, self._plain_write if mapped is None else mapped.append
         self.header, self._header_bytes = header, len(first)
         self.fd, self._identity = fd, (status.st_dev, status.st_ino)
 
     def end_offset(self) -> int:
         """Return the logical offset after the last byte of the current segment, from the file itself."""
-        return self.header.first_offset + os.fstat(self.fd).st_size - self._header_bytes
+        return self.header.first_offset + self._end_place() - self._header_bytes
 
     def cut_at(self, offset: int) -> None:
         """Cut the current segment at a logical offset: a line that was not written whole was not taken."""
-        os.ftruncate(self.fd, self._header_bytes + offset - self.header.first_offset)
+        if self._mapped is None:  # a mapped line is there, or it is not
+            os.ftruncate(self.fd, self._header_bytes + offset - self.header.first_offset)
 
     def lines_of_current(self) -> bytes:
         """Read back what the current segment holds, also when somebody has unlinked it."""
-        size = os.fstat(self.fd).st_size
-        return os.pread(self.fd, size - self._header_bytes, self._header_bytes)
+        return os.pread(self.fd, self._end_place() - self._header_bytes, self._header_bytes)
+
+    def _end_place(self) -> int:
+        if self._mapped is None:
+            return os.fstat(self.fd).st_size
+        return 0 if self._mapped.is_cut(self.fd) else self._mapped.place
 
     @property
     def is_descriptor_ours(self) -> bool:
@@ -128,8 +153,13 @@ class OwnDirectory:
         return os.fstat(self.fd).st_nlink > 0
 
     def pause(self) -> None:
-        """Close the current segment; the directory and its lock stay ours."""
+        """Close the current segment; the directory and its lock stay ours. Safe in a forked child."""
+        mapped, self._mapped = self._mapped, None
+        if mapped is not None:
+            mapped.close()
         if self.fd >= 0 and self.is_descriptor_ours:
+            if mapped is not None and self._pid == os.getpid():  # a child would cut its living parent's file
+                _give_room_back(self.fd, mapped.place)
             close_quietly(self.fd)
         self.fd = -1
 
@@ -148,6 +178,28 @@ def write_whole(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _write_and_sync(fd: int, line: bytes) -> int:
+    written = os.write(fd, line)
+    os.fdatasync(fd)
+    return written
+
+
+def _mapped(fd: int, used_bytes: int, room_bytes: int) -> MappedSegment | None:
+    """Map a segment; `None` when the disk has no room for all of it, where a line may still fit."""
+    try:
+        return MappedSegment(fd, used_bytes, room_bytes)
+    except OSError:
+        _give_room_back(fd, used_bytes)
+        return None
+
+
+def _give_room_back(fd: int, size: int) -> None:
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        pass  # readers end at the last newline, whatever follows
 
 
 def _write_new(path: Path, content: bytes) -> None:

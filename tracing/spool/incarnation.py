@@ -79,7 +79,7 @@ class Incarnation:
         self._limits = limits
         self._parent = parent
         self._step_bytes = min(STEP_BYTES, limits.segment_bytes_max // 4, limits.service_bytes_max // 32)
-        self._write: Callable[[int, bytes], int] = _write_and_sync if limits.fsync else os.write
+        self._write: Callable[[int, bytes], int] = os.write  # the directory's own, once there is one
         self._fd = -1
         self._act_at = ALWAYS
         self._closed_at = 0  # offset after the last close line; a process that said nothing has none
@@ -112,8 +112,7 @@ class Incarnation:
                 self.position += written
                 self.lines += 1
             else:
-                self._give_way()
-                self._carefully(line, severity_number)
+                self._decided(partial(self._recover, line, severity_number))
 
     def close(self, ended: str) -> None:
         """Write the line that says how the process ends, unless nothing was logged since the last one.
@@ -159,7 +158,10 @@ class Incarnation:
         """Decide anew about disk, bounds and losses; the shipper calls it now and then."""
         with self.lock:
             if not self._busy and not self._is_left and (self.position or self.losses.is_any_pending):
-                self._decided(self._look_again)
+                try:
+                    self._decided(self._look_again)
+                except DescriptorLost:
+                    self.pid = 0  # the next line begins another one
 
     # ---- the long way; the lock is held ----
 
@@ -177,7 +179,8 @@ class Incarnation:
         try:
             action()
         finally:
-            self._fd = self.directory.fd if self.directory else -1
+            if self.directory is not None:
+                self._fd, self._write = self.directory.fd, self.directory.write
             self._act_at = ALWAYS if self._fd < 0 else self._step_at
             self._busy = False
             while self._deferred:
@@ -193,6 +196,10 @@ class Incarnation:
             self._write_losses()
         else:
             self._append(line)
+
+    def _recover(self, line: bytes, severity_number: int) -> None:
+        self._give_way()
+        self._decide_and_take(line, severity_number)
 
     def _close(self, ended: str) -> None:
         self._look_again()
@@ -262,7 +269,7 @@ class Incarnation:
             self.losses.note("deleted", header.first_line, 0, header.first_offset)
 
     def _make_directory(self, header: SegmentHeader, lines: bytes) -> None:
-        made = OwnDirectory.create(self._service_path, header, lines)
+        made = OwnDirectory.create(self._service_path, header, self._limits, lines)
         if self.directory is not None:
             self.directory.leave()
         self.directory = made
@@ -305,7 +312,7 @@ class Incarnation:
         if self.is_on_disk:
             assert self.directory is not None
             try:
-                written = self._write(self.directory.fd, line)
+                written = self.directory.write(self.directory.fd, line)
             except OSError:
                 written = 0
             if written != len(line):
@@ -330,13 +337,6 @@ class Incarnation:
         except OSError:
             pass  # readers end at the last newline, and a part of a line has none
         self._to_memory()
-        self._fd, self._act_at = -1, ALWAYS
-
-
-def _write_and_sync(fd: int, line: bytes) -> int:
-    written = os.write(fd, line)
-    os.fdatasync(fd)
-    return written
 
 
 def _free_bytes_at(path: Path) -> int:

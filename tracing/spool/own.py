@@ -46,6 +46,9 @@ class OwnSource:
                 return None
             self._reader = self._reader or SpoolReader(directory.path)
             found = self._reader.read(self.sent, bytes_max)
+            if isinstance(found, Hole):
+                with self.own.lock:  # in a mapped segment, a line that is just being copied looks like a hole
+                    found = self._reader.read(self.sent, bytes_max)
             if not isinstance(found, Hole):
                 return found
             if found.reason != "deleted":  # of what is deleted, the incarnation itself takes note

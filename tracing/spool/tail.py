@@ -26,7 +26,6 @@ class Tail:
         status = os.fstat(self._fd)
         data = os.pread(self._fd, status.st_size, 0).rstrip(b"\0")
         self._end_place = data.rfind(b"\n") + 1
-        self._cut_torn = self._end_place < status.st_size
         data = data[segment.header_bytes : self._end_place]
         self.service = service_of(segment.header, segment.path.parent)
         self.lines = segment.header.first_line + data.count(b"\n")
@@ -45,20 +44,16 @@ class Tail:
         return cls(segment)
 
     def append(self, line: bytes) -> None:
-        """Put a line after the last whole one; a torn one is cut off, since its call never returned.
+        """Put a line after the last whole one, over a torn one, whose call never returned.
+
+        Nothing is cut off: what is left of a torn line has no newline, so nobody reads it, and a file that
+        is still mapped by an owner that lost its lock must not become shorter under its hands.
 
         Raises:
-            OSError: it could not be written; the spool is as it was.
+            OSError: it could not be written whole.
         """
-        if self._cut_torn:
-            os.ftruncate(self._fd, self._end_place)
-            self._cut_torn = False
-        try:
-            if os.pwrite(self._fd, line, self._end_place) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            os.ftruncate(self._fd, self._end_place)
-            raise
+        if os.pwrite(self._fd, line, self._end_place) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._end_place += len(line)
         self.end_offset += len(line)
         self.lines += 1

@@ -159,13 +159,19 @@ def helpers() -> type[Helpers]:
 
 
 @pytest.fixture
-def open_orders(root: Path) -> Iterator[Callable[..., Spool]]:
+def mode() -> str:
+    """How segments are written; a module whose tests hold for both ways overrides it."""
+    return "write"
+
+
+@pytest.fixture
+def open_orders(root: Path, mode: str) -> Iterator[Callable[..., Spool]]:
     """Open a spool of the service `orders`; what is opened is given up after the test."""
     opened: list[Spool] = []
 
     def open_one(**limits: Any) -> Spool:
         resource = {"service.name": "orders", "host.name": "here"}
-        defaults: dict[str, Any] = {"disk_free_bytes_min": 0}
+        defaults: dict[str, Any] = {"disk_free_bytes_min": 0, "mode": mode}
         spool = open_spool(root, service="orders", resource=resource, limits=SpoolLimits(**defaults | limits))
         opened.append(spool)
         return spool

@@ -1,0 +1,80 @@
+"""A segment as memory: a line is copied into a mapped file, without a system call.
+
+What is copied is in the page cache, as after a `write`, and survives the process in the same way. Its
+price is that a page which cannot be had is no error of a call but a SIGBUS that ends the process. So the
+room is reserved on the disk before it is mapped (a sparse map on a full disk would be fatal), and only file
+systems are used whose reservations are known to hold. What cannot be guarded against is another program of
+the same user that cuts the file while it is mapped: who must survive that uses the mode `write`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+# Local, and a reserved block is one that can be written: not so with copy on write (btrfs, zfs), with a
+# server behind it (nfs, fuse), or with an unknown file system underneath (overlay).
+_TRUSTED: Final = frozenset({"ext2", "ext3", "ext4", "tmpfs", "xfs"})
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+
+
+class MappedSegment:
+    """The room of one segment file, mapped. Not thread-safe: the owner's lock is.
+
+    Attributes:
+        place: where in the file the next line goes.
+
+    Raises:
+        OSError: the disk has no such room, or mapping does not work here.
+    """
+
+    __slots__ = ("_map", "_size", "place")
+
+    def __init__(self, fd: int, used_bytes: int, room_bytes: int) -> None:
+        self._size = used_bytes + room_bytes
+        os.posix_fallocate(fd, 0, self._size)
+        self._map = mmap.mmap(fd, self._size)
+        self.place = used_bytes
+
+    def append(self, _fd: int, line: bytes) -> int:
+        """Copy a line to the end; return its length, or 0 when there is no room (as `os.write`, else)."""
+        size = len(line)
+        start = self.place
+        end = start + size
+        if end > self._size:
+            return 0
+        # The place is taken before the copy: whoever interrupts us here writes after us, not over us.
+        self.place = end
+        self._map[start:end] = line
+        return size
+
+    def is_cut(self, fd: int) -> bool:
+        """Whether somebody has cut the file below what is mapped."""
+        return os.fstat(fd).st_size < self._size
+
+    def close(self) -> None:
+        """Unmap; the file stays as it is."""
+        self._map.close()
+
+
+def is_mappable(path: Path) -> bool:
+    """Whether files under a path may be mapped: a local file system that is known to be good.
+
+    Args:
+        path: need not exist yet.
+    """
+    try:
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        device = path.stat().st_dev
+        numbers = f"{os.major(device)}:{os.minor(device)}"
+        for line in _MOUNTS.read_text().splitlines():
+            # "36 35 98:0 /root /mount/point options … - type source options" (proc(5), mountinfo)
+            before, _, after = line.partition(" - ")
+            if before.split()[2] == numbers:
+                return after.split()[0] in _TRUSTED
+    except (OSError, IndexError, AttributeError):
+        pass  # no such table on this system, or not in this form
+    return False
