@@ -35,6 +35,7 @@ from collector.api.parameters import Parameter, read_path, read_query
 from collector.api.problems import Problem, Stopping, problem_of
 from collector.api.tail import Tail
 from collector.api.workers import Workers
+from collector.listen.dialects import DialectRoute, HttpCall
 from collector.store.conditions import Condition
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Backend:
     ingest_workers: Workers
     counts: RequestCounts
     version: str
+    dialects: Sequence[DialectRoute] = ()
     stopping: bool = False
 
 
@@ -108,6 +110,10 @@ def application(backend: Backend) -> Starlette:
         add(delivery.path, delivery.name, "ingest", _taking(backend, receiver), receiver.refuse)
     for page in PAGES:
         add(page.path, page.name, page.right, _showing(backend, pages[page.name], blocks=page.blocks))
+
+    for dialect in backend.dialects:
+        handler = _guarded(backend, dialect.name, "ingest", _speaking(backend, dialect), None)
+        routes.append(Route(dialect.path, handler, methods=list(dialect.methods)))
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -190,7 +196,27 @@ def _removing(backend: Backend, removal: Removal) -> Handler:
 
 
 def _taking(backend: Backend, receiver: Receiver) -> Handler:
-    async def take(request: Request) -> Response:
+    return _receiving(backend, lambda request, body: receiver.take(request.headers, body))
+
+
+def _speaking(backend: Backend, dialect: DialectRoute) -> Handler:
+    def speak(request: Request, body: bytes) -> Response:
+        call = HttpCall(headers=request.headers, body=body, path_parameters=request.path_params)
+        answer = dialect.answer(call)
+        return Response(
+            answer.body,
+            status_code=answer.status,
+            media_type=answer.content_type,
+            headers=dict(answer.headers),
+        )
+
+    return _receiving(backend, speak)
+
+
+def _receiving(backend: Backend, take: Callable[[Request, bytes], Response]) -> Handler:
+    """Read the body within the bounds, then do what blocks in a thread."""
+
+    async def receive(request: Request) -> Response:
         if backend.stopping:
             raise Stopping
         try:
@@ -198,11 +224,11 @@ def _taking(backend: Backend, receiver: Receiver) -> Handler:
         except Disconnected:
             return Response(status_code=400)  # nobody reads it
         try:
-            return await backend.ingest_workers.run(lambda: receiver.take(request.headers, body))
+            return await backend.ingest_workers.run(lambda: take(request, body))
         finally:
             backend.bodies.release(body)
 
-    return take
+    return receive
 
 
 def _showing(backend: Backend, page: Callable[[], Response], *, blocks: bool) -> Handler:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import orjson
@@ -47,12 +48,12 @@ Take = Callable[[Intake, HttpCall], HttpAnswer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialectRoute:
-    """One path of a dialect. `take` blocks, and answers errors in the dialect's own words."""
+    """One path of a dialect."""
 
     name: str
     methods: tuple[str, ...]
     path: str  # parameters in braces
-    take: Take
+    answer: Callable[[HttpCall], HttpAnswer]  # blocks; says what went wrong in the dialect's own words
 
 
 # ---------------------------------------------------------------- Zipkin
@@ -179,24 +180,27 @@ def _come_back(
 _READ: Final = ("GET", "HEAD")
 _SETUP: Final = ("GET", "HEAD", "PUT")
 
-ROUTES: Final[tuple[DialectRoute, ...]] = (
-    DialectRoute(name="zipkinSpans", methods=("POST",), path="/api/v2/spans", take=_zipkin),
-    DialectRoute(name="lokiPush", methods=("POST",), path="/loki/api/v1/push", take=_loki),
-    DialectRoute(name="elasticBulk", methods=("POST", "PUT"), path="/_bulk", take=_bulk),
-    DialectRoute(name="elasticBulkIndex", methods=("POST", "PUT"), path="/{index}/_bulk", take=_bulk),
-    DialectRoute(name="elasticHello", methods=_READ, path="/", take=_hello),
-    DialectRoute(name="elasticLicense", methods=_READ, path="/_license", take=_license),
-    DialectRoute(name="elasticXpack", methods=_READ, path="/_xpack", take=_xpack),
-    DialectRoute(name="elasticHealth", methods=_READ, path="/_cluster/health", take=_health),
-    *(
-        DialectRoute(name=name, methods=_SETUP, path=path, take=_acknowledged)
-        for name, path in (
-            ("elasticIndexTemplate", "/_index_template/{name}"),
-            ("elasticComponentTemplate", "/_component_template/{name}"),
-            ("elasticTemplate", "/_template/{name}"),
-            ("elasticPolicy", "/_ilm/policy/{name}"),
-            ("elasticPipeline", "/_ingest/pipeline/{name}"),
-            ("elasticDataStream", "/_data_stream/{name}"),
-        )
-    ),
+_PATHS: Final[tuple[tuple[str, tuple[str, ...], str, Take], ...]] = (
+    ("zipkinSpans", ("POST",), "/api/v2/spans", _zipkin),
+    ("lokiPush", ("POST",), "/loki/api/v1/push", _loki),
+    ("elasticBulk", ("POST", "PUT"), "/_bulk", _bulk),
+    ("elasticBulkIndex", ("POST", "PUT"), "/{index}/_bulk", _bulk),
+    ("elasticHello", _READ, "/", _hello),
+    ("elasticLicense", _READ, "/_license", _license),
+    ("elasticXpack", _READ, "/_xpack", _xpack),
+    ("elasticHealth", _READ, "/_cluster/health", _health),
+    ("elasticIndexTemplate", _SETUP, "/_index_template/{name}", _acknowledged),
+    ("elasticComponentTemplate", _SETUP, "/_component_template/{name}", _acknowledged),
+    ("elasticTemplate", _SETUP, "/_template/{name}", _acknowledged),
+    ("elasticPolicy", _SETUP, "/_ilm/policy/{name}", _acknowledged),
+    ("elasticPipeline", _SETUP, "/_ingest/pipeline/{name}", _acknowledged),
+    ("elasticDataStream", _SETUP, "/_data_stream/{name}", _acknowledged),
 )
+
+
+def dialect_routes(intake: Intake) -> tuple[DialectRoute, ...]:
+    """Every path of every dialect, in front of an intake."""
+    return tuple(
+        DialectRoute(name=name, methods=methods, path=path, answer=partial(take, intake))
+        for name, methods, path, take in _PATHS
+    )

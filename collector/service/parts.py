@@ -19,6 +19,7 @@ from collector.api.metrics import RequestCounts
 from collector.api.server import HttpServer
 from collector.api.workers import Workers
 from collector.client import IMPORT_HEADERS, import_bodies
+from collector.listen.dialects import dialect_routes
 from collector.service.canary import Canary, found_by
 from collector.service.gauges import service_metrics
 from collector.service.pipeline import Pipeline
@@ -102,6 +103,7 @@ class Parts:
             ),
             counts=RequestCounts(),
             version=version(),
+            dialects=dialect_routes(self.pipeline.intake),
         )
 
     def _make_grpc(self, settings: Settings) -> GrpcServer | None:
