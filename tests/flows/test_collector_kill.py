@@ -75,7 +75,10 @@ def stored_uids(client: CollectorClient) -> Counter[str]:
             return found
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+# The rest of the seeds, more than fifty kills in all, is for `make soak`.
+@pytest.mark.parametrize(
+    "seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 9))]
+)
 def test_what_was_acknowledged_is_stored_once(
     seed: int,
     tmp_path: Path,
