@@ -236,7 +236,7 @@ class Redactor:
 
 def _is_word(text: str) -> bool:
     """Whether a text is no part of a secret that its neighbours could complete: digits of a card are one."""
-    return any(character.isalpha() for character in text)
+    return bool(text.strip("0123456789 -"))
 
 
 def _is_harmless(value: Any) -> bool:

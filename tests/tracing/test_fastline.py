@@ -14,7 +14,7 @@ from tracing import fastline
 from tracing.context import get_fields
 from tracing.line import TIMESTAMP_NS_MAX, encode, format_timestamp
 from tracing.logs import records
-from tracing.spans import lines
+from tracing.spans import Span, lines
 from tracing.testing import capturing
 
 texts = st.text(max_size=30)
@@ -101,8 +101,12 @@ def test_a_span_line_is_what_encode_writes(
         span = tracing.get_tracer("bench").start_span(
             name, kind=kind, attributes=given_attributes, start_time=start
         )
+        assert isinstance(span, Span)
+        span.announced = False
+        span.announce()
+        assert captured.raw[-1][0] == encode(lines.started_fields(span))
         span.end(start + duration)
-        assert captured.raw[-1][0] == encode(lines.finished_fields(span))  # type: ignore[arg-type]
+        assert captured.raw[-1][0] == encode(lines.finished_fields(span))
 
 
 @given(st.integers(-(10**18), TIMESTAMP_NS_MAX + 10**18))

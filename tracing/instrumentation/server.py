@@ -93,7 +93,7 @@ class Request:
         """The framework has found who answers: `/orders/{id}`, not `/orders/7`."""
         span = self.span
         span.update_name(f"{self.method} {route}")
-        span.set_attribute(sc.HTTP_ROUTE, route)
+        span.set_attributes({sc.HTTP_ROUTE: route})
         if isinstance(span, Span) and not span.announced:
             span.announce()
 
@@ -109,7 +109,7 @@ class Request:
         if not span.is_recording():
             return
         if self.status:
-            span.set_attribute(sc.HTTP_RESPONSE_STATUS_CODE, self.status)
+            span.set_attributes({sc.HTTP_RESPONSE_STATUS_CODE: self.status})
             if self.status >= ERROR_STATUS:
                 span.set_status(Status(StatusCode.ERROR))
         span.end()

@@ -157,7 +157,8 @@ def _usual_parent(carrier: dict[Any, Any]) -> RemoteSpan | None:
     if match is None:
         return None
     trace_id, span_id, flags = match.groups()
-    if carrier.get(X_TRACE_ID) != trace_id or trace_id == NO_TRACE_ID or span_id == NO_SPAN_ID:
+    sent = carrier.get(X_TRACE_ID) or carrier.get("x-trace-id") or trace_id
+    if sent != trace_id or trace_id == NO_TRACE_ID or span_id == NO_SPAN_ID:
         return None
     return RemoteSpan(trace_id, span_id, int(flags, 16))
 

@@ -31,17 +31,26 @@ TAILS_MAX: Final = 1024  # names of a tracer whose pieces are kept
 def finished(span: Span) -> bytes:
     """The line of a span that has ended."""
     if not span.remarkable:
-        try:
-            line = _joined(span)
-            if line is not None:
-                return line
-        except Exception:
-            pass  # something that only `encode` can mend
+        line = _joined(span, span.tracer.span_piece, b',"duration_ns":%d}\n' % (span.duration_ns or 0))
+        if line is not None:
+            return line
     return _encoded(finished_fields(span))
 
 
-def _joined(span: Span) -> bytes | None:
-    """The line of the usual span; `None`: something in it must be cut or redacted."""
+def started(span: Span) -> bytes:
+    """The `span_start` line, which is superseded by the span's own."""
+    return _joined(span, span.tracer.start_piece, b"}\n") or _encoded(started_fields(span))
+
+
+def _joined(span: Span, kind: bytes, end: bytes) -> bytes | None:
+    """The line of the usual span; `None`: something in it must be cut, redacted, or mended by `encode`."""
+    try:
+        return _pieces(span, kind, end)
+    except Exception:
+        return None
+
+
+def _pieces(span: Span, kind: bytes, end: bytes) -> bytes | None:
     own, redactor = span.own_attributes, slot.redactor
     attributes = fastline.attributes(own)
     if redactor is not None and not redactor.attributes_look_innocent(own, attributes):
@@ -50,17 +59,17 @@ def _joined(span: Span) -> bytes | None:
     if tail is None:
         return None
     second, nanoseconds = divmod(span.start_time, 1_000_000_000)
-    line = b'%b%09dZ"%b%b%b%b%b%b%b,"duration_ns":%d}\n' % (
+    line = b'%b%09dZ"%b%b%b%b%b%b%b%b' % (
         fastline.second_text(second),
         nanoseconds,
         slot.head("INFO"),
         span.ids,
-        span.tracer.logger_piece,
+        kind,
         attributes,
         b"" if span.flags & SAMPLED else b',"trace_flags":%d' % span.flags,
         tail,
         b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
-        span.duration_ns or 0,
+        end,
     )
     return line if len(line) <= fastline.LINE_BYTES_MAX else None
 
@@ -77,11 +86,11 @@ def _tail(span: Span) -> bytes | None:
     return tail
 
 
-def started(span: Span) -> bytes:
-    """The `span_start` line, which is superseded by the span's own."""
+def started_fields(span: Span) -> dict[str, Any]:
+    """The `span_start` line, as `tracing.line.encode` takes it."""
     fields = _common_fields(span)
     fields[sc.KIND] = sc.KIND_SPAN_START
-    return _encoded(fields)
+    return fields
 
 
 def finished_fields(span: Span) -> dict[str, Any]:

@@ -47,7 +47,9 @@ class Tracer(trace.Tracer):
         self.schema_url = schema_url
         self.attributes = attributes
         # Pieces of the lines of this tracer's spans: the scope, and names with kinds (`lines` fills these).
-        self.logger_piece = b',"kind":"span"%b' % (fastline.logger(name) if name else b"")
+        scope = fastline.logger(name) if name else b""
+        self.span_piece = b',"kind":"span"%b' % scope
+        self.start_piece = b',"kind":"span_start"%b' % scope
         self.tails: dict[tuple[str, SpanKind], bytes] = {}
 
     @property
