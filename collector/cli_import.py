@@ -26,7 +26,7 @@ def import_and_report(place: Place, files: Sequence[str], *, as_json: bool = Fal
     """
     report = ImportReport()
     progress_screen = Screen(sys.stderr)
-    with place.importer() as target:
+    with place.writer() as target:
         lines: Iterable[ImportLine] = read_files(files, report=report)
         if progress_screen.is_terminal:
             lines = _with_progress(lines, report, progress_screen)

@@ -10,18 +10,20 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from collector.errors import CollectorError, Unreachable
 
 if TYPE_CHECKING:
     from collector.api.answers import Answers
     from collector.client import CollectorClient
+    from collector.service import LocalCollector
 
 URL_DEFAULT: Final = "http://127.0.0.1:4318"
 URL_VARIABLE: Final = "BACKTRAIL_URL"
 DATA_DIR_VARIABLE: Final = "BACKTRAIL_DATA_DIR"
-TOKEN_VARIABLE: Final = "BACKTRAIL_TOKEN"
+# What is shown to a collector that wants tokens: to read, to import, to delete.
+TOKEN_VARIABLES: Final = ("BACKTRAIL_TOKEN", "BACKTRAIL_INGEST_TOKEN", "BACKTRAIL_ADMIN_TOKEN")
 
 
 class UsageError(CollectorError):
@@ -47,7 +49,7 @@ class Place:
             data_dir = Path(named) if named and url is None else None
         self.data_dir = data_dir
         self.url = None if data_dir is not None else url or URL_DEFAULT
-        self.token = environment.get(TOKEN_VARIABLE)
+        self._token, self._ingest_token, self._admin_token = map(environment.get, TOKEN_VARIABLES)
 
     @property
     def options(self) -> str:
@@ -65,7 +67,7 @@ class Place:
             Unreachable: the directory does not exist.
         """
         if self.data_dir is None:
-            yield self._client()
+            yield self.client()
             return
         if not self.data_dir.is_dir():
             raise Unreachable(f"{self.data_dir}: no such directory; `backtrail import` would make one")
@@ -75,21 +77,24 @@ class Place:
             yield local.answers
 
     @contextlib.contextmanager
-    def importer(self) -> Iterator[Any]:
-        """Open it to put records in: something with `import_records`, taking `(uid, line)` pairs."""
+    def writer(self) -> Iterator[LocalCollector | CollectorClient]:
+        """Open it to change what is in it: `import_records` and `delete`."""
         if self.data_dir is None:
-            yield self._client()
+            yield self.client()
             return
         from collector.service import open_local
 
         with open_local(self.data_dir, write=True) as local:
             yield local
 
-    def _client(self) -> CollectorClient:
+    def client(self) -> CollectorClient:
+        """A client of the running collector."""
         from collector.client import CollectorClient
 
-        assert self.url is not None
-        return CollectorClient(self.url, token=self.token)
+        assert self.url is not None, "a data directory has no client"
+        return CollectorClient(
+            self.url, token=self._token, ingest_token=self._ingest_token, admin_token=self._admin_token
+        )
 
 
 __all__ = ["URL_DEFAULT", "Place", "UsageError"]

@@ -128,6 +128,66 @@ def service_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]
     return table_lines(head, rows, right={1, 2, 3, 4, 5, 6}, width=width)
 
 
+def operation_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
+    """Every operation of a service with its counts and lengths."""
+    rows = [
+        [
+            Text(clean(item["name"])),
+            Text(grouped(item["spans"])),
+            Text(grouped(item["errors"]), style="bold red" if item["errors"] else "dim"),
+            *(Text(_length(item[key])) for key in ("duration_p50_ns", "duration_p95_ns", "duration_p99_ns")),
+        ]
+        for item in answer["operations"]
+    ]
+    head = ["operation", "spans", "errors", "median", "95 %", "99 %"]
+    return table_lines(head, rows, right={1, 2, 3, 4, 5}, width=width)
+
+
+def edge_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
+    """Who calls whom."""
+    palette = Palette(answer["services"])
+    rows = [
+        [
+            Text(clean(edge["caller"]), style=palette.style(edge["caller"])),
+            Text("→", style="dim"),
+            Text(clean(edge["callee"]), style=palette.style(edge["callee"])),
+            Text(grouped(edge["calls"])),
+            Text(grouped(edge["errors"]), style="bold red" if edge["errors"] else "dim"),
+        ]
+        for edge in answer["edges"]
+    ]
+    return table_lines(["caller", "", "callee", "calls", "errors"], rows, right={3, 4}, width=width)
+
+
+def is_whole(spool: JsonObject) -> bool:
+    """Whether everything that a process wrote has arrived, as far as it has told."""
+    return not (spool["missing"] or spool["losses"] or spool["refused"])
+
+
+def ledger_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
+    """Every process that sent something, and what is missing of it."""
+    palette = Palette(spool["service"] for spool in answer["spools"])
+    rows = []
+    for spool in answer["spools"]:
+        holes = [f"{len(spool['missing'])} unexplained"] if spool["missing"] else []
+        holes += [
+            f"{clean(str(loss.get('reason')))} {loss.get('count') or ''}".strip() for loss in spool["losses"]
+        ]
+        holes += [f"{number} refused: {reason}" for reason, number in spool["refused"].items()]
+        rows.append(
+            [
+                Text(clean(spool["service"]), style=palette.style(spool["service"])),
+                Text(str(spool["pid"] or "–")),
+                Text(grouped(spool["lines"])),
+                Text(spool["ended"] or "running", style="red" if spool["ended"] == "killed" else ""),
+                Text(day_and_time(spool["last_written"])[:-4] if spool["last_written"] else "–", style="dim"),
+                Text("; ".join(holes), style="bold yellow") if holes else Text("nothing", style="green"),
+            ]
+        )
+    head = ["service", "process", "lines", "ended", "last written (UTC)", "missing"]
+    return table_lines(head, rows, right={1, 2}, width=width)
+
+
 def stats_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
     """What is stored, and with a running service what it has done since its start."""
     facts = [

@@ -8,8 +8,8 @@ kept beside how much single visits do, because only the former says what a shift
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Self
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from collector.templates import TemplateMiner
 FORMAT_VERSION: Final = 1
 OPERATIONS_MAX: Final = 20_000  # and as many edges and templates: what comes later is not learned
 TOKENS_MAX: Final = 1_000  # steps known of one operation
+SHAPES_MAX: Final = 200  # different sets of calls known of one operation
 
 
 class OperationProfile(msgspec.Struct, kw_only=True):
@@ -35,6 +36,7 @@ class OperationProfile(msgspec.Struct, kw_only=True):
     takes: dict[str, int] = {}  # step -> visits that take it at least once
     takes_failing: dict[str, int] = {}  # step -> those of them with an error in them or below
     repeats: dict[str, int] = {}  # step -> how often in all visits together
+    shapes: dict[int, int] = {}  # `Visit.shape` -> visits that have it
 
     def belongs_to_failure(self, token: str) -> bool:
         """Whether a step is mostly taken by runs that fail: to log an error, to show an error page."""
@@ -67,6 +69,7 @@ class EntryProfile(msgspec.Struct, kw_only=True):
     duration: Spread = msgspec.field(default_factory=Spread)
 
 
+Key = TypeVar("Key", bound=Hashable)
 LogKey = tuple[str, str]  # service, template id
 
 
@@ -76,14 +79,29 @@ class Profile(msgspec.Struct, kw_only=True):
     traces: int = 0
     first_ns: int = 0  # start of the earliest trace; 0: none
     last_ns: int = 0
+    parents_there: int = 0  # spans that other records name and that are there
+    parents_missing: int = 0  # spans that other records name and that never came
+    service_visits: dict[str, int] = {}
+    service_lines: dict[str, int] = {}
     operations: dict[Operation, OperationProfile] = {}
     edges: dict[Edge, EdgeProfile] = {}
     errors_logged: dict[LogKey, LogProfile] = {}  # of level ERROR and above
     exceptions: dict[tuple[str, str, str], int] = {}  # service, type, birth: visits that recorded it
     entries: dict[Operation, EntryProfile] = {}
 
-    def count(self, traces: Sequence[Trace], visits: Iterable[Visit]) -> None:
-        """Count these traces too, `visits` being theirs."""
+    def count(
+        self,
+        traces: Sequence[Trace],
+        visits: Iterable[Visit],
+        *,
+        is_whole: Callable[[Visit], bool] | None = None,
+    ) -> None:
+        """Count these traces too, `visits` being theirs.
+
+        Args:
+            is_whole: visits that are not have lost children, whose time is therefore not counted as
+                their own; by default every visit is.
+        """
         for trace in traces:
             start_ns = trace.start_ns
             self.traces += 1
@@ -93,13 +111,14 @@ class Profile(msgspec.Struct, kw_only=True):
         came_by: set[tuple[Operation, str]] = set()
         crossed: set[tuple[Edge, str]] = set()
         for visit in visits:
+            self._count_presence(visit)
             if visit.node.inferred:
                 continue  # a placeholder says nothing about what is normal
             came_by.add((visit.operation, visit.trace.trace_id))
             edge = visit.edge
             if edge is not None:
                 crossed.add((edge, visit.trace.trace_id))
-            self._count_visit(visit, edge)
+            self._count_visit(visit, edge, is_whole is None or is_whole(visit))
             for raised in {raised.key for raised in raised_in(visit)}:
                 self.exceptions[raised] = self.exceptions.get(raised, 0) + 1
             for step in visit.steps:
@@ -123,6 +142,11 @@ class Profile(msgspec.Struct, kw_only=True):
         starts = [start for start in (self.first_ns, other.first_ns) if start]
         self.first_ns = min(starts, default=0)
         self.last_ns = max(self.last_ns, other.last_ns)
+        self.parents_there += other.parents_there
+        self.parents_missing += other.parents_missing
+        _add_all(self.service_visits, other.service_visits)
+        _add_all(self.service_lines, other.service_lines)
+        _add_all(self.exceptions, other.exceptions)
         for operation, theirs in other.operations.items():
             _merge_operation(self.operations.setdefault(operation, OperationProfile()), theirs)
         for edge, profile in other.edges.items():
@@ -134,14 +158,23 @@ class Profile(msgspec.Struct, kw_only=True):
             ours = self.errors_logged.setdefault(key, LogProfile())
             ours.lines += logged.lines
             ours.traces += logged.traces
-        for raised, visits in other.exceptions.items():
-            self.exceptions[raised] = self.exceptions.get(raised, 0) + visits
         for entry, came in other.entries.items():
             known = self.entries.setdefault(entry, EntryProfile())
             known.traces += came.traces
             known.duration.merge(came.duration)
 
-    def _count_visit(self, visit: Visit, edge: Edge | None) -> None:
+    def _count_presence(self, visit: Visit) -> None:
+        node = visit.node
+        if node.inferred:
+            # Of a trace that was not sampled there never were spans.
+            self.parents_missing += not (node.logs and node.logs[0].trace_flags == 0)
+        elif visit.steps:
+            self.parents_there += 1
+        _add(self.service_visits, node.service, 1)
+        if node.logs:
+            _add(self.service_lines, node.service, len(node.logs))
+
+    def _count_visit(self, visit: Visit, edge: Edge | None, is_whole: bool) -> None:
         node = visit.node
         profile = self.operations.get(visit.operation)
         if profile is None:
@@ -150,9 +183,9 @@ class Profile(msgspec.Struct, kw_only=True):
             profile = self.operations[visit.operation] = OperationProfile()
         profile.visits += 1
         profile.errors += node.record.is_error
-        if edge is None:
+        if edge is None and is_whole:
             profile.self_time.add(node.self_time_ns, node.start_ns)
-        elif edge in self.edges or len(self.edges) < OPERATIONS_MAX:
+        elif edge is not None and (edge in self.edges or len(self.edges) < OPERATIONS_MAX):
             between = self.edges.setdefault(edge, EdgeProfile())
             between.calls += 1
             between.gap.add(gap_ns(visit), node.start_ns)
@@ -160,6 +193,9 @@ class Profile(msgspec.Struct, kw_only=True):
             entry = self.entries.setdefault(visit.operation, EntryProfile())
             entry.traces += 1
             entry.duration.add(node.duration_ns, node.start_ns)
+        shape = visit.shape
+        if shape in profile.shapes or len(profile.shapes) < SHAPES_MAX:
+            _add(profile.shapes, shape, 1)
         for before, after, _, _ in visit.turns():
             if before in profile.follows or len(profile.follows) < TOKENS_MAX:
                 nexts = profile.follows.setdefault(before, {})
@@ -257,16 +293,19 @@ def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
     mine.errors += other.errors
     mine.self_time.merge(other.self_time)
     for counts, more in zip(mine._counts, other._counts, strict=True):
-        for token, count in more.items():
-            _add(counts, token, count)
+        _add_all(counts, more)
+    _add_all(mine.shapes, other.shapes)
     for token, nexts in other.follows.items():
-        known = mine.follows.setdefault(token, {})
-        for following, count in nexts.items():
-            _add(known, following, count)
+        _add_all(mine.follows.setdefault(token, {}), nexts)
 
 
-def _add(counts: dict[str, int], key: str, count: int) -> None:
+def _add(counts: dict[Key, int], key: Key, count: int) -> None:
     counts[key] = counts.get(key, 0) + count
+
+
+def _add_all(counts: dict[Key, int], more: dict[Key, int]) -> None:
+    for key, count in more.items():
+        counts[key] = counts.get(key, 0) + count
 
 
 def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
@@ -279,13 +318,21 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
         traces=profile.traces,
         first_ns=profile.first_ns,
         last_ns=profile.last_ns,
+        parents_there=profile.parents_there,
+        parents_missing=profile.parents_missing,
+        service_visits=profile.service_visits,
+        service_lines=profile.service_lines,
         edges=profile.edges,
         exceptions=profile.exceptions,
         entries=profile.entries,
     )
     for operation, old in profile.operations.items():
         new = OperationProfile(
-            visits=old.visits, traces=old.traces, errors=old.errors, self_time=old.self_time
+            visits=old.visits,
+            traces=old.traces,
+            errors=old.errors,
+            self_time=old.self_time,
+            shapes=old.shapes,
         )
         for counts, more in zip(new._counts, old._counts, strict=True):
             for name, count in more.items():

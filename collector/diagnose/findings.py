@@ -37,6 +37,7 @@ class Finding(msgspec.Struct, kw_only=True):
     template: str | None = None
     refuted_by: str | None = None
     after_call: str | None = None  # the call, as a step's name, whose answer came just before: it may be bad
+    from_silence: bool = False  # lines are missing of a service of which no line arrived at all
     explained_by: Finding | None = None  # set by localisation
 
 

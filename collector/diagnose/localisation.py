@@ -26,6 +26,11 @@ SUPPORT_WEIGHT: Final = 0.1
 # The weakest finding that can explain another one, by itself and as a share of the other.
 EXPLAINS_DECADES_MIN: Final = 1.0
 EXPLAINS_SHARE: Final = 0.25
+# What missing lines count of a service whose lines may just have been lost.
+SILENCE_WEIGHT: Final = 0.1
+
+# Of a finding (by identity), the other findings it can have spread from: at which of its visits.
+Spread = dict[int, dict[int, set[int]]]
 
 
 class Suspect(msgspec.Struct, kw_only=True):
@@ -38,7 +43,9 @@ class Suspect(msgspec.Struct, kw_only=True):
 
 def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     """Group findings by service, victims behind culprits; most likely first."""
-    _explain(findings)
+    spread = _spread([finding for finding in findings if finding.family in ("failure", "death")])
+    _doubt_silence(findings)
+    _explain(findings, spread)
     findings = [*findings, *_blame_answers(findings, window)]
     by_service: dict[str, list[tuple[float, Finding]]] = defaultdict(list)
     for finding in findings:
@@ -60,11 +67,10 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     return sorted(suspects, key=lambda suspect: (-suspect.decades, suspect.service))
 
 
-def _explain(findings: Sequence[Finding]) -> None:
+def _explain(findings: Sequence[Finding], spread: Spread) -> None:
     """Set `explained_by` where a failure lies above another one, or follows it in the same run."""
     failures = [finding for finding in findings if finding.family in ("failure", "death")]
     index = {id(finding): finding for finding in failures}
-    spread = _spread(failures)
     for upper in failures:
         if upper.family == "death":
             continue
@@ -78,7 +84,23 @@ def _explain(findings: Sequence[Finding]) -> None:
             upper.explained_by = max(candidates, key=lambda candidate: candidate[:2])[2]
 
 
-def _spread(failures: Sequence[Finding]) -> dict[int, dict[int, set[int]]]:
+def _doubt_silence(findings: Sequence[Finding]) -> None:
+    """Lines that are missing where all are count only if something else is wrong with the service.
+
+    Something else is another deviation of its own, or a caller that could not go on after its answer.
+    """
+    wrong = set()
+    for finding in findings:
+        if not finding.from_silence and finding.decades >= EXPLAINS_DECADES_MIN:
+            wrong.add(finding.service)
+            if finding.after_call:
+                wrong.add(finding.after_call.removeprefix(CALL).partition(" ")[0])
+    for finding in findings:
+        if finding.from_silence and finding.service not in wrong:
+            finding.decades *= SILENCE_WEIGHT
+
+
+def _spread(failures: Sequence[Finding]) -> Spread:
     """Which visits of a finding (by identity) each other finding can have spread to."""
     at: dict[int, list[Finding]] = defaultdict(list)
     in_run: dict[int, list[tuple[Finding, Visit]]] = defaultdict(list)

@@ -48,7 +48,7 @@ def shift_of(seen: Spread, traces: int, healthy: Spread, healthy_traces: int) ->
         traces, healthy_traces: that the observations belong to. Those of one trace are not independent,
             so it is the traces that are counted as chances.
     """
-    if not seen.count or not traces or healthy_traces < 2:
+    if not seen.count or not traces or healthy.count < 2 or healthy_traces < 2:
         return None
     deviation = max(DEVIATION_FLOOR, healthy.deviation)
     return Shift(

@@ -60,7 +60,9 @@ def share_decades(
     visits_worth, hits_worth = _worth(visits, hits)
     healthy_worth, healthy_hits_worth = _worth(healthy_visits, healthy_hits)
     a = healthy_hits_worth + JEFFREYS
-    b = healthy_worth - healthy_hits_worth + JEFFREYS + (RARE_VISITS if rare else 0.0)
+    b = healthy_worth - healthy_hits_worth + JEFFREYS
+    if rare and not healthy_hits:
+        b += RARE_VISITS
     if visits_worth <= 0 or hits_worth / visits_worth <= a / (a + b):
         return 0.0
     whole = max(1, round(visits_worth))

@@ -9,6 +9,7 @@ their template where the place is not known.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -99,6 +100,12 @@ class Visit:
                     before, name = step, step.token
             if self.node.finished:
                 yield name, END, before, None
+
+    @property
+    def shape(self) -> int:
+        """A number for the set of calls it made, each with how often; the same after a restart."""
+        calls = sorted(step.token for step in self.steps if step.node is not None)
+        return zlib.crc32("\n".join(calls).encode("utf-8", "replace"))
 
     @property
     def edge(self) -> Edge | None:

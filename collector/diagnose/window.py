@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 from collector.diagnose.baseline import Baseline, Profile
+from collector.diagnose.losses import silent_services, spans_lost
 from collector.diagnose.visits import Operation, Visit, visits_of
 from collector.model import Trace
+
+SPANS_LOST_MIN: Final = 0.01  # below this, lost spans do not change what is measured
 
 
 class Window:
@@ -17,6 +21,8 @@ class Window:
         known: the profile of the baseline.
         seen: the profile of these traces.
         visits: every visit, parents before their children.
+        spans_lost: share of spans that never arrived, beyond what is usual.
+        silent_services: services that usually log, and of which no line arrived.
     """
 
     def __init__(self, traces: Sequence[Trace], baseline: Baseline) -> None:
@@ -26,10 +32,20 @@ class Window:
         self.visits = visits_of(self.traces, self.vocabulary)
         self.seen = Profile()
         self.seen.count(self.traces, self.visits)
+        self.spans_lost = spans_lost(self.seen, self.known)
+        self.silent_services = silent_services(self.seen, self.known)
+        if self.spans_lost > SPANS_LOST_MIN:
+            self.seen = Profile()
+            self.seen.count(self.traces, self.visits, is_whole=self._is_whole)
         self.by_operation: dict[Operation, list[Visit]] = defaultdict(list)
         for visit in self.visits:
             if not visit.node.inferred:
                 self.by_operation[visit.operation].append(visit)
+
+    def _is_whole(self, visit: Visit) -> bool:
+        """Whether a visit made exactly the calls that some healthy run made: then none of them is lost."""
+        known = self.known.operations.get(visit.operation)
+        return known is None or visit.shape in known.shapes
 
     @property
     def is_one_trace(self) -> bool:

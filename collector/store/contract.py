@@ -37,7 +37,7 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
     stored: int
     already_stored: int
-    refused: list[tuple[Record, str]] = []  # the store cannot take these ever; with the reason
+    refused: list[tuple[Record, str]] = []  # cannot be taken ever; with a word for the reason
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

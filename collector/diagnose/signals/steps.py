@@ -53,8 +53,11 @@ def find(window: Window) -> list[Finding]:
                 passed[before] += 1
                 turns[before, after].append(Turn(visit, step, instead))
         for (before, after), taken in turns.items():
-            finding = _judge(operation, known, before, after, taken, passed[before], len(visits))
+            lost = window.spans_lost if before.startswith((CALL, BEGIN[CALL])) else 0.0
+            finding = _judge(operation, known, before, after, taken, passed[before], len(visits), lost)
             if finding is not None:
+                is_silent = operation.service in window.silent_services
+                finding.from_silence = is_silent and before.startswith((LOG, BEGIN[LOG]))
                 found.append(finding)
     return found
 
@@ -67,11 +70,14 @@ def _judge(
     taken: list[Turn],
     passed: int,
     runs: int,
+    lost: float,
 ) -> Finding | None:
     nexts = known.follows.get(before)
     if not nexts:
         return None  # the step itself is new; what led to it is judged
     healthy, healthy_taken = sum(nexts.values()), nexts.get(after, 0)
+    # Where spans are lost, so many healthy runs would look as if they had not made the call.
+    healthy_taken = healthy_taken + round(lost * (healthy - healthy_taken))
     if len(taken) * healthy <= healthy_taken * passed:
         return None
     missing = _left_out(known, before, after, taken)

@@ -24,6 +24,8 @@ from collector.store.embedded.reading import plan
 from collector.store.embedded.state import write_state
 from collector.store.embedded.translate import terms_query
 
+UNSTORABLE: Final = "unstorable"  # the one reason for a refusal; the log says more
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -100,7 +102,7 @@ class Writer:
         return Appended(stored=stored, already_stored=already_stored, refused=refused)
 
     def _add(self, record: Record, partition: Partition) -> str | None:
-        """Write one record; why it can never be written, if that is so."""
+        """Write one record; the reason why it can never be written, if that is so."""
         body, record = pack(record)
         caller, unknown = self._caller_of(record)
         dictionary = partition.dictionary
@@ -114,7 +116,8 @@ class Writer:
         try:
             document = tantivy.Document.from_dict(fields, sc.SCHEMA)
         except (ValueError, TypeError, OverflowError) as error:
-            return f"{type(error).__name__}: {error}"
+            _log.warning("record %s does not fit the index: %s", record.uid, error)
+            return UNSTORABLE
         partition.add(document, order=fields[sc.ORDER], seq=record.seq)
         return None
 

@@ -34,6 +34,8 @@ COMMANDS = [
     ("trace", "5f3c" * 8),
     ("why", "5f3c" * 8),
     ("services",),
+    ("services", "orders"),
+    ("map",),
     ("search", "service:inventory"),
     ("search", "--traces", "level:ERROR"),
 ]
@@ -187,3 +189,56 @@ def test_the_shell_completes_commands_and_values(words: str, offered: set[str]) 
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert set(done.stdout.split()) == offered
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "chrome-trace"])
+def test_a_directory_and_a_collector_export_alike(
+    form: str, data_dir: Path, url: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The same bytes, whichever way (`otlp-json` would also say when each of the two was received)."""
+    exports = []
+    for place in (("--data-dir", str(data_dir)), ("--url", url)):
+        capfdbinary.readouterr()
+        assert main(["export", "--format", form, "--trace-id", "5f3c" * 8, *place]) == OK
+        exports.append(capfdbinary.readouterr().out)
+    assert exports[0] == exports[1]
+    assert b"check credit" in exports[0]
+
+
+def test_what_is_exported_can_be_imported(
+    data_dir: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Out of one directory and into another: every record."""
+    assert main(["export", "--data-dir", str(data_dir)]) == OK
+    file = tmp_path / "all.ndjson"
+    file.write_bytes(capfdbinary.readouterr().out)
+    assert main(["import", str(file), "--data-dir", str(tmp_path / "copy"), "--json"]) == OK
+    assert json.loads(capfdbinary.readouterr().out)["stored"] == 8
+
+
+def test_delete_asks_first(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing goes without a yes, by word or by flag; and nobody deletes everything by leaving out what."""
+    data = ("--data-dir", str(tmp_path / "data"))
+    assert main(["import", str(recorded), *data]) == OK
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert main(["delete", "service:inventory", *data]) == NOTHING
+    assert "Delete 1 record from" in capsys.readouterr().out
+    assert main(["delete", "--yes", *data]) == USAGE
+    status, text = ask(capsys, "delete", "service:inventory", "--yes", *data)
+    assert (status, text.strip()) == (OK, "1 record deleted.")
+    assert json.loads(ask(capsys, "stats", "--json", *data)[1])["records"] == 7
+
+
+def test_the_canary_is_heard(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it writes it finds, once."""
+    status, text = ask(capsys, "canary", "--rounds", "2", "--interval-s", "0.01", "--url", url)
+    assert status == OK, text
+    assert "round 2: found after" in text
+
+
+def test_the_canary_complains_without_a_collector(capsys: pytest.CaptureFixture[str]) -> None:
+    """A collector that is away is what it is there to notice."""
+    status, text = ask(capsys, "canary", "--rounds", "1", "--url", "http://127.0.0.1:1")
+    assert (status, "not well" in text) == (NOTHING, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import subprocess
@@ -11,29 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from collector.cli import OK, USAGE, main
-from collector.cli_tail import Event, events
 from collector.receive.lines import line_fields
 from tracing.line import encode
-
-values = st.dictionaries(st.text(), st.text() | st.integers(0, 2**53), max_size=4)
-
-
-@given(st.lists(st.tuples(st.sampled_from(["record", "dropped"]), values), max_size=5))
-def test_events_are_read_as_they_were_sent(sent: list[tuple[str, dict[str, Any]]]) -> None:
-    """Comments between them keep the line open and are nobody's business."""
-    stream = b": watching\n\n"
-    for name, data in sent:
-        stream += b"event: %b\ndata: %b\n\n: still here\n\n" % (name.encode(), json.dumps(data).encode())
-    assert list(events(io.BytesIO(stream))) == [Event(name, data) for name, data in sent]
-
-
-def test_an_event_that_was_cut_off_is_not_shown() -> None:
-    """The collector died in mid-sentence: half a record is no record."""
-    assert list(events(io.BytesIO(b'event: record\ndata: {"uid": "a"}\n'))) == []
 
 
 def test_a_data_directory_cannot_be_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,189 @@
+"""Commands that ask: search, tail, trace, why, services, map, stats, ledger."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from collector.cli_app import (
+    NOTHING,
+    OK,
+    AsJson,
+    DataDir,
+    End,
+    Query,
+    Start,
+    Url,
+    app,
+    asking,
+    complain,
+    give,
+    place_of,
+    screen,
+)
+
+
+@app.command(short_help="Find log records and spans, or whole traces.")
+def search(
+    query: Query = None,
+    start: Start = None,
+    end: End = None,
+    traces: Annotated[bool, typer.Option("--traces", help="List the traces instead of the records.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find log records and spans, or with --traces whole traces.
+
+    Exit status: 0 when something was found, 1 when not.
+    """
+    from collector import cli_tables
+
+    text = " ".join(query or [])
+    with asking(url, data_dir) as (place, answers):
+        if traces:
+            answer = answers.traces(text, start=start, end=end, limit=limit)
+        else:
+            answer = answers.logs(text, start=start, end=end, limit=limit, cursor=cursor, total=True)
+    found = answer["traces" if traces else "records"]
+    give(answer, cli_tables.trace_list_lines if traces else cli_tables.record_lines, as_json=as_json)
+    if not found:
+        complain(f"nothing found in {place.data_dir or place.url}")
+    elif answer.get("cursor"):  # never cut in silence
+        complain(f"the newest {len(found)} of {answer['total']}; the next ones: --cursor {answer['cursor']}")
+    raise typer.Exit(OK if found else NOTHING)
+
+
+@app.command(short_help="Show the newest records, and with -f every new one.")
+def tail(
+    query: Query = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many of those that are there.")] = 10,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One record a line.")] = False,
+) -> None:
+    """Show the newest records that match, and with --follow every new one until Ctrl-C."""
+    from collector.cli_tail import show_tail
+
+    status = show_tail(
+        place_of(url, data_dir),
+        " ".join(query or []),
+        limit=limit,
+        follow=follow,
+        as_json=as_json,
+        screen=screen(),
+    )
+    raise typer.Exit(status)
+
+
+@app.command()
+def trace(
+    trace_id: Annotated[
+        str,
+        typer.Argument(metavar="TRACE_ID", help="32 hex digits, from a log line or an X-Trace-ID header."),
+    ],
+    full: Annotated[bool, typer.Option("--full", help="Whole stack traces, attributes, ids.")] = False,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the call chain of a trace, with its logs in their places."""
+    from collector.cli_chain import chain_lines
+
+    def draw(answer: dict[str, Any], width: int | None) -> Any:
+        return chain_lines(answer, width=width, full=full)
+
+    with asking(url, data_dir) as (_, answers):
+        give(answers.trace(trace_id), draw, as_json=as_json)
+
+
+@app.command(short_help="Name the root cause of a trace or a time range, with proof.")
+def why(
+    trace_id: Annotated[
+        str | None, typer.Argument(metavar="[TRACE_ID]", help="A trace; or name a time range.")
+    ] = None,
+    start: Start = None,
+    end: End = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Every cause and all of its evidence.")] = False,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the root cause of a trace, or of what went wrong in a time range, with proof.
+
+    Exit status: 0 when a cause is named, 1 when nothing abnormal was found or data is lacking.
+    """
+    from collector.cli_verdict import verdict_lines
+
+    with asking(url, data_dir) as (place, answers):
+        answer = answers.root_cause(trace_id, start=start, end=end)
+
+    def draw(answer: dict[str, Any], width: int | None) -> Any:
+        return verdict_lines(answer, width=width, explain=explain, where=place.options)
+
+    give(answer, draw, as_json=as_json)
+    raise typer.Exit(OK if answer["causes"] else NOTHING)
+
+
+@app.command(short_help="List the services, or the operations of one.")
+def services(
+    service: Annotated[str | None, typer.Argument(metavar="[SERVICE]", help="Its operations.")] = None,
+    start: Start = None,
+    end: End = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the services, or the operations of one, with counts, errors and usual durations.
+
+    Exit status: 0 when there are some, 1 when not.
+    """
+    from collector.cli_tables import operation_lines, service_lines
+
+    with asking(url, data_dir) as (_, answers):
+        if service is None:
+            answer, draw = answers.services(start=start, end=end), service_lines
+        else:
+            answer, draw = answers.operations(service, start=start, end=end), operation_lines
+    give(answer, draw, as_json=as_json)
+    raise typer.Exit(OK if answer["services" if service is None else "operations"] else NOTHING)
+
+
+@app.command("map")
+def show_map(
+    start: Start = None, end: End = None, url: Url = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Show who calls whom, how often, and how often it fails."""
+    from collector.cli_tables import edge_lines
+
+    with asking(url, data_dir) as (_, answers):
+        answer = answers.topology(start=start, end=end)
+    give(answer, edge_lines, as_json=as_json)
+    raise typer.Exit(OK if answer["edges"] else NOTHING)
+
+
+@app.command()
+def stats(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show how much is stored."""
+    from collector.cli_tables import stats_lines
+
+    with asking(url, data_dir) as (_, answers):
+        give(answers.stats(), stats_lines, as_json=as_json)
+
+
+@app.command(short_help="Show what arrived of each process, and what is missing.")
+def ledger(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show what arrived of each process, how it ended, and what is missing.
+
+    Exit status: 0 when nothing is missing, 1 when something is.
+    """
+    from collector.cli_tables import is_whole, ledger_lines
+
+    with asking(url, data_dir) as (_, answers):
+        answer = answers.ledger()
+    give(answer, ledger_lines, as_json=as_json)
+    raise typer.Exit(OK if all(is_whole(spool) for spool in answer["spools"]) else NOTHING)
