@@ -109,6 +109,7 @@ def _bulk(intake: Intake, call: HttpCall) -> HttpAnswer:
 
 
 def _hello(intake: Intake, call: HttpCall) -> HttpAnswer:
+    """What clients check before they trust the rest; a person finds the way from here, too."""
     return _elastic(
         orjson.dumps(
             {
@@ -122,6 +123,7 @@ def _hello(intake: Intake, call: HttpCall) -> HttpAnswer:
                     "minimum_index_compatibility_version": "7.0.0",
                 },
                 "tagline": "You Know, for Search",
+                "api": "/api/v1/openapi.json",
             }
         )
     )

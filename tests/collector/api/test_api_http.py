@@ -150,7 +150,7 @@ def test_the_client_raises_what_answers_raise(
 @pytest.mark.parametrize(
     ("method", "path", "status", "kind"),
     [
-        ("GET", "/", 404, "no-such-path"),
+        ("GET", "/nowhere", 404, "no-such-path"),
         ("GET", "/api/v1/logs/", 404, "no-such-path"),
         ("GET", "/api/v1/traces/", 404, "no-such-path"),
         ("GET", f"/api/v1/traces/{'f' * 32}", 404, "not-found"),

@@ -26,10 +26,10 @@ class Dialects:
         self.routes: dict[str, DialectRoute] = {route.name: route for route in dialect_routes(intake)}
 
     def call(
-        self, name: str, body: Any = b"", headers: dict[str, str] | None = None, **path: str
+        self, route: str, body: Any = b"", headers: dict[str, str] | None = None, **path: str
     ) -> HttpAnswer:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.routes[name].answer(HttpCall(headers=headers or {}, body=data, path_parameters=path))
+        return self.routes[route].answer(HttpCall(headers=headers or {}, body=data, path_parameters=path))
 
 
 @pytest.fixture
