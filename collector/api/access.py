@@ -7,6 +7,7 @@ everything ("DNS rebinding"). So a call without a token must name a loopback hos
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,9 +54,8 @@ class Access:
         token = self.tokens.get(needed)
         if token is None:
             return self._refusal_without_token(needed, given.get(b"host", b"").decode("latin-1"))
-        scheme, _, shown = given.get(b"authorization", b"").partition(b" ")
-        shown = shown.strip()
-        if scheme.lower() != b"bearer" or not shown:
+        shown = _shown(given.get(b"authorization", b""))
+        if shown is None:
             return Problem(
                 kind="unauthorized",
                 detail=f"this needs the {needed} token: send the header `Authorization: Bearer <token>`",
@@ -84,6 +84,26 @@ class Access:
             detail=f"host {name!r:.80} is not this collector; call it as 127.0.0.1, set a token, or list the"
             " name in allowed_hosts (BACKTRAIL_ALLOWED_HOSTS)",
         )
+
+
+def _shown(authorization: bytes) -> bytes | None:
+    """The token in an Authorization header; `None`: there is none that we could read.
+
+    Senders that know no bearer tokens have passwords (`Basic`, any user) or Elasticsearch's API keys:
+    there the token is the password, or the key's secret half.
+    """
+    scheme, _, value = authorization.partition(b" ")
+    value = value.strip()
+    match scheme.lower():
+        case b"bearer":
+            return value or None
+        case b"basic" | b"apikey":
+            try:
+                pair = base64.b64decode(value, validate=True)
+            except ValueError:
+                return None
+            return pair.partition(b":")[2] or None
+    return None
 
 
 def _host_name(host: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
 from collector.api.access import Access, Right
@@ -32,6 +34,12 @@ def refused(
         ("read", "Bearer readers", "unauthorized"),
         ("read", "Bearer ", "unauthorized"),
         ("read", "Basic reader", "unauthorized"),
+        ("read", f"Basic {b64encode(b'anybody:reader').decode()}", None),
+        ("read", f"basic {b64encode(b'reader:anything').decode()}", "unauthorized"),
+        ("ingest", f"ApiKey {b64encode(b'id:sender').decode()}", None),
+        ("ingest", f"ApiKey {b64encode(b'id:reader').decode()}", "forbidden"),
+        ("ingest", f"Basic {b64encode(b'nobody').decode()}", "unauthorized"),
+        ("ingest", "Digest sender", "unauthorized"),
         ("ingest", "Bearer sender", None),
         ("ingest", "Bearer reader", "forbidden"),
         ("open", None, None),
