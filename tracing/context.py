@@ -120,14 +120,19 @@ def enter_span(span: Span) -> ScopedContext:
 
 
 def leave(context: ScopedContext) -> None:
-    """End a scope, wherever that happens; the order of leaving need not be the order of entering."""
+    """End a scope, wherever that happens; the order of leaving need not be the order of entering.
+
+    Either way its chain is shortened, so that tasks, each started by the one before, do not keep them all.
+    """
     now = get_context()
-    is_home = _is_home(context.token)
-    context.left = not is_home or now is not context
-    set_context(alive(context.previous if now is context else now))
-    # The chain is shortened, so that tasks, each started by the one before, do not keep them all.
-    context.previous = alive(context.previous) if context.left else _NOTHING
-    context.token = None
+    previous = context.previous
+    if _is_home(context.token) and now is context:
+        set_context(previous if previous.__class__ is Context else alive(previous))
+        context.previous = _NOTHING
+        return
+    context.left = True
+    set_context(alive(previous if now is context else now))
+    context.previous = alive(previous)
 
 
 def current_context() -> Context:

@@ -48,6 +48,7 @@ class Slot:
         "_heads",
         "active",
         "enabled",
+        "info_head",
         "log_heads",
         "redactor",
         "resource",
@@ -67,6 +68,7 @@ class Slot:
         self._heads: dict[str, bytes] = {}
         # By the name that logging has for a level: the same piece, and the severity number.
         self.log_heads: dict[str, tuple[bytes, int]] = {}
+        self.info_head = b""  # of the level that nearly every span has
 
     def fill(
         self, sink: Sink, *, service: str, resource: Mapping[str, Any], redactor: Redactor | None
@@ -78,6 +80,7 @@ class Slot:
         self._heads = {}
         self.log_heads = {}
         self.sink = sink
+        self.info_head = self.head("INFO")
         self.active = True
 
     def identify(self, service: str) -> None:
@@ -86,6 +89,7 @@ class Slot:
         self.resource = {SERVICE_NAME: service}
         self._heads = {}
         self.log_heads = {}
+        self.info_head = self.head("INFO")
 
     def empty(self) -> None:
         """Stop making lines."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
 import tracing
 from tracing.context import NO_FIELDS, get_fields
@@ -127,6 +129,29 @@ def test_errors_of_start_are_the_program_s(tracing_capture: Captured) -> None:
         with pytest.raises(RuntimeError, match="once"):
             thread.start()
         assert "run" not in thread.__dict__
+
+
+def test_a_scope_of_opentelemetry_s_that_is_left_elsewhere_logs_no_error(
+    tracing_capture: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Instrumentations use its scopes inside generators, which are closed by whoever holds them."""
+
+    async def stream() -> AsyncIterator[int]:
+        with trace.use_span(tracing.get_tracer("lib").start_span("stream"), end_on_exit=True):
+            yield 1
+
+    async def main() -> None:
+        generator = stream()
+        await anext(generator)
+        await asyncio.create_task(generator.aclose())  # type: ignore[attr-defined]
+
+    tracing.instrument("generators")
+    asyncio.run(main())
+    assert tracing_capture.span("stream")
+    assert "Failed to detach" not in caplog.text
+    tracing.uninstrument()
+    asyncio.run(main())
+    assert "Failed to detach" in caplog.text, "else the test above proves nothing"
 
 
 def test_removal_puts_the_methods_back() -> None:

@@ -464,7 +464,6 @@ def test_propagators_of_others_are_taken_by_name() -> None:
         Propagator(["pigeon"])
     with pytest.raises(ConfigurationError, match="pigeon"):
         tracing.configure(service="test", propagators=("pigeon",), exporter="none")
-    assert tracing.stats()["hook_failed"] == 0
 
 
 # ---------------------------------------------------------------- carriers

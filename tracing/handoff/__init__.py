@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from tracing.handoff.detach import context_detach
 from tracing.handoff.patch import Patch
 from tracing.handoff.threads import executor_submit, thread_start
 
 # By the name under which `instrument()` turns each on.
-HANDOFFS: Final[dict[str, Patch]] = {"threads": thread_start, "executors": executor_submit}
+HANDOFFS: Final[dict[str, Patch]] = {
+    "threads": thread_start,
+    "executors": executor_submit,
+    "generators": context_detach,
+}
 
 __all__ = ["HANDOFFS", "Patch"]

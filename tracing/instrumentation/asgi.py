@@ -86,18 +86,21 @@ def _attributes(scope: Scope) -> dict[str, Any]:
 class _Answer:
     """A `send` that sees the status, adds the trace id, and ends the span with the last byte."""
 
-    __slots__ = ("_request", "_send")
+    __slots__ = ("_left", "_request", "_send")
 
     def __init__(self, request: Request, send: Send) -> None:
         self._request = request
         self._send = send
+        self._left = -1  # bytes that the answer has announced and not sent; -1: it announced none
 
     async def __call__(self, message: Any) -> None:
         kind = message["type"]
         if kind == "http.response.start":
             message = self._started(message)
-        elif kind == "http.response.body" and not message.get("more_body"):
-            self._request.end()  # before the send, so that the caller's span cannot end earlier than ours
+        elif kind == "http.response.body":
+            self._left -= len(message.get("body", b""))
+            if self._left == 0 or not message.get("more_body"):
+                self._request.end()  # before the send, so that the caller's span cannot end earlier than ours
         await self._send(message)
 
     def _started(self, message: Any) -> Any:
@@ -105,7 +108,10 @@ class _Answer:
             self._request.status = message["status"]
             trace_id = self._request.trace_id
             headers = list(message.get("headers") or ())
-            if trace_id is None or any(name.lower() == _TRACE_ID_HEADER for name, _ in headers):
+            known = {bytes(name).lower(): value for name, value in headers}
+            if (length := known.get(b"content-length", b"")).isdigit():
+                self._left = int(length)
+            if trace_id is None or _TRACE_ID_HEADER in known:
                 return message
             return {**message, "headers": [*headers, (_TRACE_ID_HEADER, trace_id.encode())]}
         except Exception as error:

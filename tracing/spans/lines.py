@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from tracing.spans.light import Span
 
-# Spans of these kinds stand for a request or a message, and are announced when they start.
-ENTRY_KINDS: Final = frozenset((SpanKind.SERVER, SpanKind.CONSUMER))
-
 _KIND_NAMES: Final = {kind: kind.name for kind in SpanKind}
 _KIND_PIECES: Final = {kind: b',"span_kind":"%b"' % name.encode() for kind, name in _KIND_NAMES.items()}
 # Where a secret may be: what the program said of the span.
@@ -55,14 +52,14 @@ def _pieces(span: Span, kind: bytes, end: bytes) -> bytes | None:
     attributes = fastline.attributes(own)
     if redactor is not None and not redactor.attributes_look_innocent(own, attributes):
         return None
-    tail = span.tracer.tails.get((span.name, span.kind)) or _tail(span)
+    tail = span.tracer.tails.get((span.name, span.kind._value_)) or _tail(span)
     if tail is None:
         return None
     second, nanoseconds = divmod(span.start_time, 1_000_000_000)
     line = b'%b%09dZ"%b%b%b%b%b%b%b%b' % (
         fastline.second_text(second),
         nanoseconds,
-        slot.head("INFO"),
+        slot.info_head,
         span.ids,
         kind,
         attributes,
@@ -82,7 +79,10 @@ def _tail(span: Span) -> bytes | None:
     tails = span.tracer.tails
     if len(tails) >= TAILS_MAX:  # names that are made up for each call
         tails.clear()
-    tail = tails[span.name, span.kind] = b',"name":%b%b' % (fastline.text(span.name), _KIND_PIECES[span.kind])
+    tail = tails[span.name, span.kind._value_] = b',"name":%b%b' % (
+        fastline.text(span.name),
+        _KIND_PIECES[span.kind],
+    )
     return tail
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 
 from tracing.context import get_fields
 from tracing.sink import slot
@@ -15,6 +15,10 @@ from tracing.spans.pipeline import fuse
 if TYPE_CHECKING:
     from opentelemetry.context.context import Context
     from opentelemetry.sdk.trace import Span
+
+
+# Spans of these kinds stand for a request or a message, and are announced when they start.
+_ENTRY_KINDS: Final = frozenset((SpanKind.SERVER, SpanKind.CONSUMER))
 
 
 class LineProcessor(SpanProcessor):
@@ -36,7 +40,7 @@ class LineProcessor(SpanProcessor):
             if not span.get_span_context().trace_flags.sampled:
                 return
             foreign.expect(span)
-            if span.parent is None or span.parent.is_remote or span.kind in lines.ENTRY_KINDS:
+            if span.parent is None or span.parent.is_remote or span.kind in _ENTRY_KINDS:
                 foreign.announce(span)
         except Exception as error:
             fuse.failed(error)

@@ -21,7 +21,6 @@ from tracing.context import (
     incoming_fields,
 )
 from tracing.spans.light import Span
-from tracing.spans.lines import ENTRY_KINDS
 from tracing.spans.pipeline import SAMPLED, fuse, pipeline
 from tracing.spans.remote import RemoteSpan
 from tracing.spans.scopes import SpanScope
@@ -50,7 +49,7 @@ class Tracer(trace.Tracer):
         scope = fastline.logger(name) if name else b""
         self.span_piece = b',"kind":"span"%b' % scope
         self.start_piece = b',"kind":"span_start"%b' % scope
-        self.tails: dict[tuple[str, SpanKind], bytes] = {}
+        self.tails: dict[tuple[str, int], bytes] = {}
 
     @property
     def instrumentation_scope(self) -> InstrumentationScope:
@@ -77,12 +76,11 @@ class Tracer(trace.Tracer):
         span = self.start_unannounced(
             name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
         )
-        if (
-            span.__class__ is Span
-            and not span.announced
-            and (not span.has_local_parent or kind in ENTRY_KINDS)
-        ):
-            span.announce()
+        if span.__class__ is Span and not span.announced:
+            # Compared by identity: to hash a member of an enumeration is a call.
+            is_entry = kind is SpanKind.SERVER or kind is SpanKind.CONSUMER
+            if is_entry or not span.has_local_parent:
+                span.announce()
         return span
 
     def start_unannounced(
