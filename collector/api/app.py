@@ -177,6 +177,9 @@ def _streaming(backend: Backend, stream: Stream) -> Handler:
     begin = _STREAMS[stream.name]
 
     async def answer(request: Request) -> Response:
+        if request.method == "HEAD":  # a stream without end would never get to the point
+            _values(stream.parameters, request)
+            return Response(media_type=stream.content_types[0])
         return await begin(backend, request, _values(stream.parameters, request))
 
     return answer

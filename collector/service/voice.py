@@ -10,7 +10,7 @@ import logging
 import sys
 
 from collector.settings import Settings
-from tracing.logs import JsonFormatter
+from tracing import JsonFormatter
 
 SERVICE_NAME = "backtrail-collector"
 # Loggers of the service: ours, and the server's complaints.

@@ -11,7 +11,7 @@ import pytest
 
 from collector import datadir
 from collector.datadir import DataDirectory, check_readable, read_format, write_atomically
-from collector.errors import Damaged, DataDirectoryInUse
+from collector.errors import ConfigurationError, Damaged, DataDirectoryInUse
 
 
 def test_a_second_writer_is_refused_and_hears_who_has_it(tmp_path: Path) -> None:
@@ -21,6 +21,13 @@ def test_a_second_writer_is_refused_and_hears_who_has_it(tmp_path: Path) -> None
         DataDirectory.open(first.path)
     first.close()
     DataDirectory.open(first.path).close()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """As the setting that it is, with the reason."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"data_dir .*/file/data: Not a directory"):
+        DataDirectory.open(tmp_path / "file" / "data")
 
 
 def test_a_killed_writer_leaves_no_lock(tmp_path: Path) -> None:

@@ -251,6 +251,13 @@ def test_an_export_streams_all_of_it(collector: Collector) -> None:
     assert sum(event["ph"] == "i" for event in events) == 299
 
 
+@pytest.mark.parametrize("path", ["/api/v1/logs/tail", "/api/v1/logs/export", "/api/v1/stats", "/metrics"])
+def test_head_is_answered_at_once(collector: Collector, path: str) -> None:
+    """Also where the answer itself would never end."""
+    status, _, body = call(collector, "HEAD", path)
+    assert (status, body) == (200, b"")
+
+
 def test_the_client_streams_what_the_collector_streams(collector: Collector, client: CollectorClient) -> None:
     """Piece by piece, the same bytes; errors are the same, too."""
     answers = collector.pipeline.answers
