@@ -48,6 +48,17 @@ def test_a_span_is_one_line(tracing_capture: Captured, tracing_clock: FakeClock)
     ]
 
 
+def test_attributes_by_position_by_name_and_as_fields(tracing_capture: Captured) -> None:
+    """All three are the same; a field goes before an attribute of its name."""
+    with (
+        tracing.span("a", {"x": 1}),
+        tracing.span("b", attributes={"x": 1}),
+        tracing.span("c", {"x": 0}, x=1),
+    ):
+        pass
+    assert [span["attributes"] for span in tracing_capture.spans] == [{"x": 1}] * 3
+
+
 def test_children_know_their_parents(tracing_capture: Captured) -> None:
     """One trace, and each parent is the span around."""
     with tracing.span("a"), tracing.span("b"):

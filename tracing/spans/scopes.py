@@ -250,8 +250,8 @@ def _kind(kind: SpanKind | str) -> SpanKind:
 
 def span(
     name: str,
-    attributes: Mapping[str, Any] | None = None,
     /,
+    attributes: Mapping[str, Any] | None = None,
     *,
     kind: SpanKind | str = SpanKind.INTERNAL,
     links: Sequence[Link] | None = None,
