@@ -230,6 +230,19 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "alive\n")
 
 
+def test_an_exit_status_is_read_although_children_are_ignored(tmp_path: Path) -> None:
+    """Started by a parent that ignores SIGCHLD, as some init systems do."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tracing.launch", "run", "--drain-timeout", "0", "--", *python("exit(9)")],
+        env=environment(tmp_path),
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 9
+
+
 def test_signals_of_the_program_are_as_they_would_be_alone(tmp_path: Path) -> None:
     """Nothing that we block or ignore for ourselves is inherited."""
     program = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]

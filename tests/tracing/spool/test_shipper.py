@@ -22,6 +22,7 @@ from tracing.spool import Shipper, ShipperLimits, Spool, start_shipper
 from tracing.spool import shipper as shipper_module
 from tracing.spool.courier import Courier
 from tracing.spool.http import Response
+from tracing.spool.locks import try_lock
 from tracing.spool.own import OwnSource
 from tracing.spool.reader import segment_paths
 from tracing.spool.transport import Transport
@@ -499,6 +500,11 @@ def test_a_deleted_directory_does_not_stop_the_shipping(
     assert shipper.flush(30.0)
     assert sent(ingest) == ["before", "after"]
     assert ingest.conflicts == []
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if try_lock(root / "orders" / spool.spool_id / "shipper") is None else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, "somebody else could ship the new files too"
 
 
 def test_the_thread_is_a_daemon_and_is_never_traced(

@@ -280,6 +280,19 @@ def test_a_fork_has_a_spool_of_its_own(open_orders: OpenOrders, root: Path, help
     assert header["resource"]["process.pid"] == child
 
 
+def test_a_child_closes_what_it_inherited(open_orders: OpenOrders, helpers: Any) -> None:
+    """Else every generation of a forking server would hold the files of all before, deleted ones too."""
+    spool = open_orders()
+    spool.write(helpers.line("parent"), 9)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    child = os.fork()
+    if child == 0:
+        spool.write(helpers.line("child"), 9)
+        os._exit(0 if len(list(Path("/proc/self/fd").iterdir())) == before else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
 def test_a_fork_while_another_thread_writes_does_not_hang(
     open_orders: OpenOrders, root: Path, helpers: Any
 ) -> None:
