@@ -21,6 +21,7 @@ from collector.store.elastic.documents import document_id
 
 # All that is read of an answer; the rest would be most of its bytes.
 FILTER_PATH: Final = "items.*.status,items.*._index,items.*.error"
+FIRST_PART: Final = 5  # of a full bulk, for the first of a batch
 _FIELD: Final = re.compile(r"field \[([^\]]+)\]")
 
 
@@ -63,13 +64,17 @@ def make_item(record: Record, stream: str, document: bytes, *, doubtful: bool) -
 
 
 def chunks(items: Iterable[Item], *, bytes_max: int, records_max: int) -> Iterable[list[Item]]:
-    """Cut items into bulks; one that is too long by itself goes alone."""
+    """Cut items into bulks; one that is too long by itself goes alone.
+
+    The first is short, so that the server has something to do while the rest is still being encoded.
+    """
     bulk: list[Item] = []
     size = 0
+    limit = bytes_max // FIRST_PART
     for item in items:
-        if bulk and (size + len(item.lines) > bytes_max or len(bulk) >= records_max):
+        if bulk and (size + len(item.lines) > limit or len(bulk) >= records_max):
             yield bulk
-            bulk, size = [], 0
+            bulk, size, limit = [], 0, bytes_max
         bulk.append(item)
         size += len(item.lines)
     if bulk:

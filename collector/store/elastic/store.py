@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from heapq import nlargest
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,6 +28,7 @@ from collector.store.elastic import names as n
 from collector.store.elastic.connection import Connection
 from collector.store.elastic.deadletters import DeadLetters
 from collector.store.elastic.documents import document_id
+from collector.store.elastic.finding import find_traces
 from collector.store.elastic.guard import MappingGuard
 from collector.store.elastic.lifecycle import Lifecycle
 from collector.store.elastic.names import Names
@@ -44,7 +44,6 @@ from collector.store.paging import place_of, read_cursor, write_cursor
 from collector.store.summaries import (
     operation_summaries,
     service_summaries,
-    summarise_trace,
     top_buckets,
 )
 
@@ -53,8 +52,6 @@ logger = logging.getLogger(__name__)
 STATE_FILE: Final = "elastic.json"
 DEAD_LETTERS_FILE: Final = "dead-letters.ndjson"
 MAINTENANCE_INTERVAL_S: Final = 600.0  # rollover and retention, where they are ours
-_SUMMARY_RECORDS_MAX: Final = 10**9  # a summary is of the whole trace
-_CANDIDATES_MAX: Final = 500  # trace ids looked at in one go
 _IDS_MAX: Final = 10_000
 
 
@@ -313,31 +310,15 @@ class ElasticStore:
         error: bool | None = None,
         limit: int = 20,
     ) -> list[TraceSummary]:
-        """See `Store.find_traces`.
-
-        Matching records are gone through from the newest; a trace starts no later than any of its records, so
-        that the answer is complete once the records are older than the last start in it.
-        """
+        """See `Store.find_traces`."""
         plan = self._reader.plan(condition, start_ns, end_ns)
-        found: list[TraceSummary] = []
-        seen: set[str] = set()
-        before = None
-        while True:
-            records = self._reader.page(plan, _CANDIDATES_MAX, before)
-            fresh = {record.trace_id for record in records if record.trace_id} - seen
-            seen |= fresh
-            for trace_id, members in self.traces(fresh, records_max=_SUMMARY_RECORDS_MAX).items():
-                summary = summarise_trace(trace_id, members)
-                if summary is None or (error is not None and summary.error != error):
-                    continue
-                if min_duration_ns is None or summary.duration_ns >= min_duration_ns:
-                    found.append(summary)
-            found = nlargest(limit, found, key=lambda summary: (summary.start_ns, summary.trace_id))
-            if len(records) < _CANDIDATES_MAX:
-                return found
-            before = place_of(records[-1])
-            if len(found) == limit and (not found or found[-1].start_ns > before[0]):
-                return found
+
+        def wanted(summary: TraceSummary) -> bool:
+            return (error is None or summary.error == error) and (
+                min_duration_ns is None or summary.duration_ns >= min_duration_ns
+            )
+
+        return find_traces(self._reader, plan, wanted, limit)
 
     def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
         """See `Store.services`."""

@@ -15,7 +15,8 @@ from collector.model import Record
 from collector.store.contract import Appended
 from collector.store.elastic.bulk import Fate, Item, Verdict, chunks, make_item
 from collector.store.elastic.deadletters import DeadLetters, make_letter
-from collector.store.elastic.documents import DocumentEncoder, unstorable
+from collector.store.elastic.documents import unstorable
+from collector.store.elastic.encoding import DocumentEncoder
 from collector.store.elastic.guard import MappingGuard
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions

@@ -1,0 +1,321 @@
+"""How fast records get into a local Elasticsearch, beside the server's own ceiling and rsyslog, in one run.
+
+`python -m tests.bench.elastic [--records N] [--rounds N]`. The ceiling is what the server takes of the very
+same documents, encoded beforehand, with the same ids, bulk size and mode, over one connection. Each round
+runs every contender once; figures on a shared machine drift, ratios between neighbours hold.
+"""
+
+# ruff: noqa: E402  (the path to the servers comes first)
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "deploy" / "dev"))
+
+from devservers import Elasticsearch, ServerUnavailable, free_port
+
+from collector.indexing import Indexer
+from collector.intake import Intake, open_log
+from collector.receive.lines import record_from_line
+from collector.store.elastic import open_store
+from collector.store.elastic.bulk import chunks, make_item
+from collector.store.elastic.encoding import DocumentEncoder
+from collector.store.elastic.guard import MappingGuard
+from collector.store.elastic.names import Names
+from collector.store.elastic.options import ElasticOptions
+from tests.bench.service import HEADER, SPOOL, lines
+
+BATCH_LINES = 5_000
+_JSON = {"Content-Type": "application/json"}
+
+
+class Figures(dict[str, Any]):
+    """What one contender did in one round."""
+
+
+def documents(records: int, namespace: str) -> list[bytes]:
+    """Bulk bodies of what the store would send."""
+    names = Names(namespace=namespace)
+    encoder = DocumentEncoder(MappingGuard(fields_max=1_000, new_keys_per_hour_max=1_000))
+    shared = msgspec.json.decode(HEADER)["resource"]
+    options = ElasticOptions(hosts=("http://unused:9200",))
+    offset = 0
+    items = []
+    for number, line in enumerate(lines(records), 1):
+        uid = f"{SPOOL}-{offset}"
+        record = record_from_line(line, uid=uid, resource=shared, received_ns=time.time_ns(), seq=number)
+        items.append(make_item(record, names.stream_of(record.kind), encoder.encode(record), doubtful=False))
+        offset += len(line)
+    bulks = chunks(items, bytes_max=options.bulk_bytes, records_max=options.bulk_records_max)
+    return [b"".join(item.lines for item in bulk) for bulk in bulks]
+
+
+def prepare(server: Elasticsearch, namespace: str, directory: Path) -> str:
+    """Templates in place; the URL of a store in a namespace of its own."""
+    url = f"{server.url}?namespace={namespace}&replicas=0"
+    open_store(url, directory / "prepare").close()
+    return url
+
+
+def ceiling(server: Elasticsearch, directory: Path, records: int) -> Figures:
+    """The server by itself."""
+    namespace = uuid4().hex
+    prepare(server, namespace, directory)
+    bodies = documents(records, namespace)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    started = time.perf_counter()
+    for body in bodies:
+        path = "/_bulk?filter_path=items.*.status,items.*._index,items.*.error"
+        connection.request("POST", path, body, {"Content-Type": "application/x-ndjson"})
+        answer = connection.getresponse().read()
+        if b'"error"' in answer:
+            raise RuntimeError(answer[:400])
+    server.request("POST", f"/*-backtrail.otel-{namespace}/_refresh")
+    seconds = time.perf_counter() - started
+    return Figures(seconds=seconds, bytes_per_record=_bytes_on_disk(server, namespace) / records)
+
+
+def drain(server: Elasticsearch, directory: Path, records: int) -> Figures:
+    """A collector that has everything in its write-ahead log already."""
+    namespace = uuid4().hex
+    store = open_store(prepare(server, namespace, directory), directory / "store")
+    wal, ledger = open_log(directory, durable_seq=0)
+    intake = Intake(wal, ledger)
+    for headers, body in _requests(records):
+        intake.records(headers, body)
+    indexer = Indexer(wal, store, ledger)
+    cpu, started = _cpu_s(), time.perf_counter()
+    indexer.start()
+    if not indexer.wait_until(wal.last_seq, 600):
+        raise RuntimeError(str(indexer.stats()))
+    figures = Figures(
+        seconds=time.perf_counter() - started, cpu_s_per_10k=(_cpu_s() - cpu) / records * 10_000
+    )
+    assert store.count() == records
+    indexer.stop()
+    wal.close()
+    ledger.close()
+    store.close()
+    figures["bytes_per_record"] = _bytes_on_disk(server, namespace) / records
+    return figures
+
+
+def end_to_end(server: Elasticsearch, directory: Path, records: int) -> Figures:
+    """From the first byte over HTTP into a collector process until the last record can be found."""
+    namespace = uuid4().hex
+    url = prepare(server, namespace, directory)
+    port = free_port()
+    environment = {**os.environ, "BACKTRAIL_DATA_DIR": str(directory / "data"), "BACKTRAIL_STORE": url}
+    requests = list(_requests(records))
+    with (directory / "collector.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "collector.service"],
+            env={**environment, "BACKTRAIL_PORT": str(port)},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        _wait(lambda: _get(port, "/readyz") is not None)
+        cpu, started = _cpu_s(), time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        for headers, body in requests:
+            connection.request("POST", "/v1/records", body, headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise RuntimeError(answer.read()[:400])
+            answer.read()
+        sender_cpu = _cpu_s() - cpu
+        _wait(lambda: (_get(port, "/api/v1/stats") or {}).get("records") == records)
+        seconds = time.perf_counter() - started
+        collector_cpu = _cpu_of(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+    return Figures(
+        seconds=seconds,
+        cpu_s_per_10k=collector_cpu / records * 10_000,
+        sender_cpu_s_per_10k=sender_cpu / records * 10_000,
+    )
+
+
+def rsyslog(server: Elasticsearch, directory: Path, records: int) -> Figures:
+    """rsyslog's imfile and omelasticsearch, the file-to-Elasticsearch peer, with the same lines."""
+    program = shutil.which("rsyslogd")
+    if program is None or not Path("/usr/lib/x86_64-linux-gnu/rsyslog/omelasticsearch.so").exists():
+        raise ServerUnavailable("rsyslog with omelasticsearch (Debian: rsyslog-elasticsearch)")
+    index = f"rsyslog-{uuid4().hex}"
+    settings = {"number_of_replicas": 0, "refresh_interval": "10s"}
+    server.request("PUT", f"/{index}", {"settings": settings})
+    source = directory / "lines.log"
+    config = directory / "rsyslog.conf"
+    config.write_text(f"""
+global(workDirectory="{directory}" maxMessageSize="64k")
+module(load="imfile" mode="inotify")
+module(load="omelasticsearch")
+input(type="imfile" File="{source}" Tag="bench" ruleset="out")
+template(name="line" type="list") {{ property(name="msg") }}
+ruleset(name="out" queue.type="LinkedList" queue.size="200000" queue.dequeueBatchSize="3000") {{
+  action(type="omelasticsearch" server="127.0.0.1" serverport="{server.port}" template="line"
+         searchIndex="{index}" searchType="" bulkmode="on" maxbytes="5m" action.resumeRetryCount="-1")
+}}
+""")
+    body = b"".join(lines(records))
+    source.write_bytes(b"")
+    process = subprocess.Popen(
+        [program, "-n", "-f", str(config), "-i", str(directory / "rsyslog.pid")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        time.sleep(1)  # it says nowhere that it watches
+        started = time.perf_counter()
+        source.write_bytes(body)
+
+        def all_there() -> bool:
+            server.request("POST", f"/{index}/_refresh")
+            return int(server.request("GET", f"/{index}/_count")["count"]) >= records
+
+        _wait(all_there)
+        seconds = time.perf_counter() - started
+        cpu = _cpu_of(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+    return Figures(seconds=seconds, cpu_s_per_10k=cpu / records * 10_000)
+
+
+CONTENDERS: dict[str, Callable[[Elasticsearch, Path, int], Figures]] = {
+    "ceiling": ceiling,
+    "drain a filled log": drain,
+    "end to end": end_to_end,
+    "rsyslog": rsyslog,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table, and write it to bench-results/elastic.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--version", default="9.4.3")
+    parser.add_argument("--only", choices=list(CONTENDERS), action="append")
+    arguments = parser.parse_args(argv)
+    results: dict[str, list[Figures]] = {}
+    with Elasticsearch(arguments.version, heap_mb=1024) as server:
+        with tempfile.TemporaryDirectory() as directory:
+            ceiling(server, Path(directory), 30_000)  # a cold server is a third slower
+        for number in range(arguments.rounds):
+            for name in arguments.only or CONTENDERS:
+                print(f"round {number + 1}: {name} …", file=sys.stderr)
+                with tempfile.TemporaryDirectory(prefix="backtrail-bench-") as directory:
+                    try:
+                        figures = CONTENDERS[name](server, Path(directory), arguments.records)
+                    except ServerUnavailable as error:
+                        print(f"{name}: left out: {error}", file=sys.stderr)
+                        continue
+                results.setdefault(name, []).append(figures)
+    print(_table(results, arguments.records))
+    path = REPOSITORY / "bench-results" / "elastic.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"records": arguments.records, "results": results}, indent=1))
+    return 0
+
+
+def _table(results: dict[str, list[Figures]], records: int) -> str:
+    rows = [
+        "| contender | records/s (each round) | × ceiling, median | CPU s/10 k records | bytes/record |",
+        "|---|---|---:|---:|---:|",
+    ]
+    peer = results.get("ceiling", [])
+    for name, rounds in results.items():
+        rates = [f"{records / figures['seconds']:,.0f}" for figures in rounds]
+        ratios = [one["seconds"] / mine["seconds"] for one, mine in zip(peer, rounds, strict=False)]
+        cells = [
+            f"{statistics.median(ratios):.2f}" if ratios else "",
+            *(
+                f"{statistics.median(figures[key] for figures in rounds):.2f}" if key in rounds[0] else ""
+                for key in ("cpu_s_per_10k", "bytes_per_record")
+            ),
+        ]
+        rows.append(f"| {name} | {' / '.join(rates)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _requests(records: int) -> Any:
+    """What a shipper sends: headers and body, in order."""
+    batch: list[bytes] = []
+    offset = 0
+    for line in lines(records):
+        batch.append(line)
+        if len(batch) == BATCH_LINES:
+            yield _headers(offset), HEADER + b"".join(batch)
+            offset += sum(map(len, batch))
+            batch = []
+    if batch:
+        yield _headers(offset), HEADER + b"".join(batch)
+
+
+def _headers(offset: int) -> dict[str, str]:
+    return {"backtrail-format": "1", "backtrail-spool": SPOOL, "backtrail-offset": str(offset)}
+
+
+def _bytes_on_disk(server: Elasticsearch, namespace: str) -> int:
+    """After a merge to one segment."""
+    streams = f"logs-backtrail.otel-{namespace},traces-backtrail.otel-{namespace}"
+    server.request("POST", f"/{streams}/_forcemerge?max_num_segments=1", timeout_s=300)
+    server.request("POST", f"/{streams}/_flush")
+    found = server.request("GET", f"/{streams}/_stats/store")
+    return int(found["_all"]["primaries"]["store"]["size_in_bytes"])
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _cpu_of(pid: int) -> float:
+    """CPU seconds of another process so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _get(port: int, path: str) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        return json.loads(body) if answer.status == 200 else None
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def _wait(condition: Callable[[], bool], patience_s: float = 600) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("it never came")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
