@@ -498,11 +498,15 @@ def test_a_deleted_directory_does_not_stop_the_shipping(
     shutil.rmtree(root)
     spool.write(helpers.line("after"), 9)
     assert shipper.flush(30.0)
-    assert sent(ingest) == ["before", "after"]
+    lock = root / "orders" / spool.spool_id / "shipper"
+    helpers.eventually(lock.exists, "the files are made again")
+    spool.write(helpers.line("later"), 9)
+    assert shipper.flush(30.0)
+    assert sent(ingest) == ["before", "after", "later"]
     assert ingest.conflicts == []
     child = os.fork()
     if child == 0:
-        os._exit(0 if try_lock(root / "orders" / spool.spool_id / "shipper") is None else 1)
+        os._exit(0 if try_lock(lock) is None else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0, "somebody else could ship the new files too"
 
