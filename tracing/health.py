@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from typing import Final
+from weakref import WeakSet
 
 # Why something was refused, cut or dropped: a closed list, so that each reason can be a counter's label.
 REASONS: Final = (
@@ -42,6 +43,15 @@ def count(reason: str, amount: int = 1) -> None:
     counts[reason] += amount
 
 
+_fuses: Final[WeakSet[Fuse]] = WeakSet()
+
+
+def reset_fuses() -> None:
+    """Switch every hook on again, for a new `configure()`."""
+    for fuse in _fuses:
+        fuse.reset()
+
+
 class Fuse:
     """Counts the failures of one hook and blows when they come in a burst.
 
@@ -52,9 +62,10 @@ class Fuse:
     FAILURES_MAX: Final = 10  # a record in a thousand that we cannot encode is no reason to go blind,
     WINDOW_S: Final = 60.0  # ten in a minute mean that the hook itself is broken
 
-    __slots__ = ("_first_s", "_in_window", "blown", "name")
+    __slots__ = ("__weakref__", "_first_s", "_in_window", "blown", "name")
 
     def __init__(self, name: str) -> None:
+        _fuses.add(self)
         self.name = name
         self.blown = False
         self._in_window = 0
@@ -76,7 +87,7 @@ class Fuse:
         self._say(error)
 
     def reset(self) -> None:
-        """Put the fuse back, for a new `configure()`."""
+        """Put the fuse back."""
         self.blown = False
         self._in_window = 0
 

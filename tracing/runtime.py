@@ -21,15 +21,12 @@ from tracing import semconv as sc
 from tracing.context import declare, declared
 from tracing.errors import ConfigurationError
 from tracing.logs import capture
-from tracing.logs.records import fuse as logs_fuse
 from tracing.propagation import Propagator
-from tracing.propagation.propagator import fuse as propagation_fuse
 from tracing.redact import Redactor
 from tracing.settings import Settings
 from tracing.sink import NullSink, Sink, slot
 from tracing.spans import beside, provider
 from tracing.spans.pipeline import Limits, RandomIds, pipeline
-from tracing.spans.pipeline import fuse as spans_fuse
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -200,8 +197,7 @@ def configure(
         slot.enabled = read.enabled
         if parts is None:
             return handle
-        for hook in (_fuse, logs_fuse, spans_fuse, propagation_fuse):
-            hook.reset()
+        health.reset_fuses()
         _runtime.parts = parts
         slot.fill(parts.sink, service=read.service, resource=parts.resource, redactor=parts.redactor)
         declared.clean = parts.redactor.mapping if parts.redactor is not None else None
@@ -329,4 +325,11 @@ def _start_from_environment() -> None:
     configure(capture_logs=False)
 
 
+def _after_fork() -> None:
+    # A thread that is not in the child may have held it.
+    _runtime.lock = threading.RLock()
+
+
 slot.start = _start_from_environment
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

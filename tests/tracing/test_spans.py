@@ -415,6 +415,12 @@ def test_odd_arguments_do_no_harm(tracing_capture: Captured) -> None:
         pass
     with tracing.span("odd", {1: object(), "x": {2: {3}}}):  # type: ignore[dict-item]
         pass
-    with tracing.span("lone \ud800"):
-        pass
+    with tracing.span("lone \ud800") as span:
+        wrong: Any = 7
+        span.set_attributes(wrong)
+        span.add_event(wrong, wrong, wrong)
+        span.add_link(wrong, wrong)
+        span.record_exception(wrong, wrong)
+        span.update_name(wrong)
+        span.set_status(wrong, wrong)
     assert len(tracing_capture.spans) == 3

@@ -44,7 +44,7 @@ from tracing.spans import Span
 from tracing.spans.foreign import announce
 
 ATTRIBUTES_MAX: Final = 128  # OpenTelemetry's default for attributes of a log record
-DEPTH_MAX: Final = 2
+DEPTH_MAX: Final = 4  # signal handlers may come on top of each other
 PLACES_MAX: Final = 8192  # call sites whose pieces are kept; a large program has some thousand
 
 # Where a secret may be: what the program said, not when and where it said it.

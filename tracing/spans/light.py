@@ -132,8 +132,12 @@ class Span(SpanView):
 
     def set_attributes(self, attributes: Mapping[str, types.AttributeValue]) -> None:
         """Set several attributes."""
-        if self._is_open():
+        if not self._is_open():
+            return
+        try:
             self._set(attributes)
+        except Exception as error:  # no mapping
+            fuse.failed(error)
 
     def add_event(
         self,
@@ -144,7 +148,7 @@ class Span(SpanView):
         """Add something that happened now, or at `timestamp` (epoch nanoseconds)."""
         if not self._is_open():
             return
-        kept = self._limited(attributes) if attributes else {}
+        kept = self._limited(attributes)
         event: SpanEvent = (clock.time_ns() if timestamp is None else timestamp, str(name), kept)
         self.remarkable = True
         if self._events is None:
@@ -157,13 +161,13 @@ class Span(SpanView):
 
     def add_link(self, context: SpanContext, attributes: types.Attributes = None) -> None:
         """Name another span that this one follows from."""
-        if context is None or not context.is_valid or not self._is_open():
+        if not isinstance(context, SpanContext) or not context.is_valid or not self._is_open():
             return
         self.remarkable = True
         if self._links is None:
             self._links = []
         if len(self._links) < pipeline.limits.links_max:
-            self._links.append(Link(context, self._limited(attributes) if attributes else {}))
+            self._links.append(Link(context, self._limited(attributes)))
         else:
             self._drop("links")
 
@@ -179,7 +183,7 @@ class Span(SpanView):
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Say how it went. OK is final and UNSET changes nothing, as the specification has it."""
-        if not self._is_open():
+        if not isinstance(status, Status | StatusCode) or not self._is_open():
             return
         new = status if isinstance(status, Status) else Status(status, description)
         if self._status.status_code is StatusCode.OK or new.status_code is StatusCode.UNSET:
@@ -203,9 +207,7 @@ class Span(SpanView):
         }
         if escaped:
             event["exception.escaped"] = "True"
-        if attributes:
-            event.update(attributes)
-        self.add_event(sc.EXCEPTION_EVENT, event, timestamp)
+        self.add_event(sc.EXCEPTION_EVENT, {**event, **self._limited(attributes)}, timestamp)
 
     def end(self, end_time: int | None = None) -> None:
         """End the span and write its line; a second call changes nothing."""
@@ -303,14 +305,17 @@ class Span(SpanView):
             else:
                 self._drop("attributes")
 
-    def _limited(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Attributes of an event or a link."""
+    def _limited(self, attributes: types.Attributes) -> dict[str, Any]:
+        """Attributes of an event or a link; none of what is no mapping."""
         kept: dict[str, Any] = {}
-        for key, value in attributes.items():
-            if len(kept) < pipeline.limits.event_attributes_max:
-                kept[key] = _short(_frozen(value))
-            else:
-                self._drop("attributes")
+        try:
+            for key, value in attributes.items() if attributes else ():
+                if len(kept) < pipeline.limits.event_attributes_max:
+                    kept[key] = _short(_frozen(value))
+                else:
+                    self._drop("attributes")
+        except Exception as error:
+            fuse.failed(error)
         return kept
 
     def _drop(self, what: str) -> None:
