@@ -4,7 +4,7 @@
 format.json   {"backtrail_data": 1}, written once, before anything else
 lock          held with flock for as long as a writer lives; holds its pid, for people
 wal/          write-ahead log
-marks.json    what has arrived of each spool
+ledger.sqlite what has arrived of each spool
 store/        the embedded store
 ```
 """
