@@ -1,4 +1,4 @@
-"""Endings that `atexit` does not see: children of `multiprocessing` leave by `os._exit`.
+"""Endings that `atexit` does not see: workers of `multiprocessing` and Celery leave by `os._exit`.
 
 Without this, each of them would look as if it had been killed.
 """
@@ -26,3 +26,6 @@ def close_at_the_end_of_a_worker(close: Callable[[str], None]) -> None:
             continue
         if type(process.current_process()).__name__ != "_MainProcess":
             util.Finalize(None, close, args=("exit",), exitpriority=_AFTER_ALL_OTHERS)
+    celery_signals = sys.modules.get("celery.signals")
+    if celery_signals is not None:  # its pool runs no finalizers, but this, in each child that ends in order
+        celery_signals.worker_process_shutdown.connect(lambda **_: close("exit"), weak=False)
