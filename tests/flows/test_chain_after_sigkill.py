@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,8 @@ CHILD = """
             logging.getLogger("jobs").warning("order 41 is odd")
             os.kill(os.getpid(), signal.SIGKILL)
 """
+
+HEIR = "import sys, tracing; tracing.configure(service='worker'); sys.stdin.read()"
 
 
 @pytest.fixture
@@ -62,10 +65,12 @@ def test_the_last_line_before_sigkill_is_in_the_chain(collector_url: str, tmp_pa
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     trace_id = killed.stdout.strip()
 
-    heir = run("import tracing; tracing.configure(service='worker').flush(20)", environment)
-    assert heir.returncode == 0, heir.stderr
+    with subprocess.Popen(
+        [sys.executable, "-c", HEIR], env=environment, stdin=subprocess.PIPE, text=True
+    ) as heir:  # lives until its standard input is closed
+        trace = settled_trace(collector_url, trace_id)
+        assert heir.poll() is None
 
-    trace = CollectorClient(collector_url).wait_for_trace(trace_id, timeout_s=20)
     nodes = {node["name"]: node for node in trace["nodes"]}
     assert list(nodes) == ["nightly job", "import orders"]
     assert [log["message"] for log in nodes["import orders"]["logs"]] == ["order 41 is odd"]
@@ -84,6 +89,16 @@ def wait_until_ready(url: str, timeout_s: float = 20.0) -> None:
         except Unreachable:
             pass
         assert time.monotonic() < deadline, f"no collector at {url} after {timeout_s:g} s"
+        time.sleep(0.05)
+
+
+def settled_trace(url: str, trace_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
+    """The trace, once the collector expects nothing more of it."""
+    client, deadline = CollectorClient(url), time.monotonic() + timeout_s
+    while True:
+        trace = client.wait_for_trace(trace_id, timeout_s=timeout_s)
+        if trace["completeness"] != "open" or time.monotonic() > deadline:
+            return trace
         time.sleep(0.05)
 
 
