@@ -353,7 +353,7 @@ PAGES: Final[tuple[Page, ...]] = (
         path="/readyz",
         summary="Whether records that come in also become visible",
         content_type="application/json",
-        answers={200: "they do", 503: "they do not: starting, stopping, or the index makes no progress"},
+        answers={200: "they do", 503: "they do not: no room, no progress of the index, or it is stopping"},
     ),
     Page(
         name="metrics",

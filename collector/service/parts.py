@@ -78,10 +78,12 @@ class Parts:
         """How the service is at this moment; from any thread."""
         if self.backend.stopping:
             return Readiness("stopping", "the collector is stopping")
+        log = self.pipeline.wal.stats()
         with self._progress_lock:
             return self._progress.look(
-                taken_seq=self.pipeline.wal.last_seq,
+                taken_seq=log["last_seq"],
                 done_seq=int(self.pipeline.indexer.stats()["visible_seq"]),
+                refused=log["overloaded"],
             )
 
     def _make_backend(self, settings: Settings) -> Backend:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.service.readiness import Progress
+from collector.service.readiness import REFUSAL_REMEMBERED_S, Progress
 
 
 class Clock:
@@ -41,3 +41,20 @@ def test_a_standstill_says_how_many_wait() -> None:
     clock.now_s = 31
     assert "7 records" in progress.look(taken_seq=7, done_seq=0).detail
     assert not progress.look(taken_seq=7, done_seq=0).is_ready
+
+
+def test_it_is_red_while_senders_are_refused() -> None:
+    """Until something is taken again, or nobody has tried for a while."""
+    clock = Clock()
+    progress = Progress(stall_s=30, clock_s=clock)
+
+    def look(at_s: float, taken: int, refused: int) -> str:
+        clock.now_s = at_s
+        return progress.look(taken_seq=taken, done_seq=taken, refused=refused).status
+
+    assert look(0, taken=5, refused=0) == "ready"
+    assert look(10, taken=5, refused=1) == "full"
+    assert look(20, taken=5, refused=1) == "full"
+    assert look(21, taken=6, refused=1) == "ready"  # there is room again
+    assert look(22, taken=6, refused=3) == "full"
+    assert look(22 + REFUSAL_REMEMBERED_S, taken=6, refused=3) == "ready"
