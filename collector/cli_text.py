@@ -61,6 +61,8 @@ def clean(text: str) -> str:
 
 def duration(length_ns: int) -> str:
     """A length of time in the unit that a person would say: `85 µs`, `812 ms`, `1.24 s`, `2 min 03 s`."""
+    if length_ns == 0:
+        return "0 s"
     if length_ns < 0:
         return f"-{duration(-length_ns)}"
     for unit_ns, unit in ((1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s")):
@@ -195,4 +197,7 @@ class Screen:
             if not self._encoding.startswith("utf"):
                 sayable = text.plain.translate(_ASCII).encode(self._encoding, "replace")
                 text.plain = sayable.decode(self._encoding)
+            if not self._console.is_terminal:
+                self._console.file.write(f"{text.plain}\n")  # a long chain is written in a tenth of the time
+                continue
             self._console.print(text, soft_wrap=True, crop=False, overflow="ignore")

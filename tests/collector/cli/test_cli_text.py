@@ -16,7 +16,7 @@ from collector.cli_text import Palette, Screen, clean, count, duration, fitted, 
 @pytest.mark.parametrize(
     ("length_ns", "said"),
     [
-        (0, "0.00 µs"),
+        (0, "0 s"),
         (85_000, "85.0 µs"),
         (999_400, "999 µs"),
         (999_600, "1.00 ms"),
