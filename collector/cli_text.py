@@ -26,6 +26,8 @@ SEVERITY_WARN: Final = 13
 _CONTROL: Final = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+# The last two directories, the file and its line number, behind at least one more directory.
+_SOURCE_PATH: Final = re.compile(r"/(?:[^\s/:]+/)+?((?:[^\s/:]+/){1,2}[^\s/:]+\.\w+(?=:\d))")
 _ASCII: Final = str.maketrans(
     {
         "━": "=",
@@ -57,6 +59,14 @@ def clean(text: str) -> str:
     A log message may hold anything; printed raw it could repaint the terminal that shows it.
     """
     return _CONTROL.sub(lambda found: " " if found[0] in "\n\r\t" else "", text)
+
+
+def short_paths(text: str) -> str:
+    """Leave of each source file's place the last directories: `shop/orders.py:41` instead of all before it.
+
+    Only what is followed by a line number is taken for a file: `/api/v1/orders` is not.
+    """
+    return _SOURCE_PATH.sub(r"\1", text)
 
 
 def duration(length_ns: int) -> str:

@@ -6,7 +6,17 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from collector.cli_text import Palette, clean, count, day_and_time, duration, epoch_ms, time_of_day, wrapped
+from collector.cli_text import (
+    Palette,
+    clean,
+    count,
+    day_and_time,
+    duration,
+    epoch_ms,
+    short_paths,
+    time_of_day,
+    wrapped,
+)
 
 JsonObject = dict[str, Any]
 
@@ -96,7 +106,7 @@ def confidence_words(confidence: float) -> str:
 
 
 def _write_causes(writer: _Writer, verdict: JsonObject, *, explain: bool) -> None:
-    first, *others = verdict["causes"]
+    first, *others = verdict["causes"] if explain else map(_shortened, verdict["causes"])
     writer.paragraph(first["summary"], style="bold red")
     writer.blank()
     _write_cause(writer, first, explain=explain)
@@ -114,6 +124,16 @@ def _write_causes(writer: _Writer, verdict: JsonObject, *, explain: bool) -> Non
         writer.field("or else" if number == 0 else "", text)
     if len(others) > OTHERS_SHOWN_MAX:
         writer.field("", f"and {len(others) - OTHERS_SHOWN_MAX} less likely ones: --explain", style="dim")
+
+
+def _shortened(cause: JsonObject) -> JsonObject:
+    """The cause with the paths of source files as a person would say them."""
+    said = {key: short_paths(cause[key]) for key in ("summary", "location", "template") if cause[key]}
+    evidence = [
+        item | {"quote": short_paths(item["quote"]), "why": short_paths(item["why"])}
+        for item in cause["evidence"]
+    ]
+    return cause | said | {"evidence": evidence}
 
 
 def _write_cause(writer: _Writer, cause: JsonObject, *, explain: bool) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from collector.cli_tables import table_lines
-from collector.cli_text import Palette, Screen, clean, count, duration, fitted, wrapped
+from collector.cli_text import Palette, Screen, clean, count, duration, fitted, short_paths, wrapped
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,18 @@ def test_a_screen_without_utf8_gets_marks_it_can_show() -> None:
     Screen(file).show(["├─ a ━━ · ✗ …", "漢"])
     file.flush()
     assert raw.getvalue().splitlines() == [b"|- a == . x ~", b"?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("at /srv/app/lib/shop/orders.py:41 in pay", "at lib/shop/orders.py:41 in pay"),
+        ("at /shop/orders.py:41 in pay", "at /shop/orders.py:41 in pay"),
+        ("/a/b/c/d.py:1 and /e/f/g/h.py:2", "b/c/d.py:1 and f/g/h.py:2"),
+        ("GET /api/v1/orders/41 took 5 ms", "GET /api/v1/orders/41 took 5 ms"),
+        ("/api/v1/orders.json was slow", "/api/v1/orders.json was slow"),
+    ],
+)
+def test_places_in_source_files_are_shortened(text: str, said: str) -> None:
+    """The end of a path tells the file; routes, which look alike, stay whole."""
+    assert short_paths(text) == said
