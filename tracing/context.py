@@ -1,14 +1,7 @@
-"""What is true where the program is now: the current span, the bound fields, the baggage.
+"""What is true where the program is now: the current ids, the bound fields, the baggage.
 
-Two `ContextVar`s hold it. The current span is in OpenTelemetry's own context, so that its
-instrumentations and ours see one truth. Bound fields are in a variable of ours, which the typed registry
-of contextvars-extras (`current`) shows under a name; the registry costs microseconds, so the hot path
-reads the variable itself.
-
-Nothing here relies on `ContextVar.reset(token)`: a generator that is closed early is closed by whoever
-holds it, maybe in another context, where a token of this one is refused ("Failed to detach context"). A
-scope remembers what it found and what it set, and on leaving puts back the one only where the other still
-stands. Whether a token is refused only tells it that it may still stand elsewhere.
+Bound fields are in a variable of ours, which the typed registry of contextvars-extras (`current`) shows
+under a name; the registry costs microseconds, so the hot path reads the variable itself.
 """
 
 from __future__ import annotations
@@ -18,17 +11,15 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Self
 
-import opentelemetry.context as otel_context
 from contextvars_extras import ContextVarDescriptor, ContextVarsRegistry
 from opentelemetry import baggage
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span, format_span_id, format_trace_id
-from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY
-from opentelemetry.trace.propagation import set_span_in_context
 
 from tracing import fastline
 from tracing.health import count
 from tracing.line import cut
+from tracing.scopes import SPAN_KEY, current_context, get_context, set_context
 
 FIELDS_MAX: Final = 64  # bound at one time; every log line and span carries them all
 FIELD_CHARS_MAX: Final = 1024  # of one text
@@ -38,110 +29,7 @@ WANTED_TRACE_ID: Final = "backtrail-wanted-trace-id"
 CORRELATION_ID: Final = "backtrail-correlation-id"
 
 
-# ---------------------------------------------------------------- OpenTelemetry's context
-
-
-def _runtime_variable() -> ContextVar[Context] | None:
-    """The variable under OpenTelemetry's context: reading it directly saves three calls on every log line."""
-    runtime = getattr(otel_context, "_RUNTIME_CONTEXT", None)
-    variable = getattr(runtime, "_current_context", None)
-    return variable if isinstance(variable, ContextVar) else None
-
-
-_variable: Final = _runtime_variable()
-
-# Without the variable, another implementation was chosen by OTEL_PYTHON_CONTEXT.
-get_context: Final[Callable[[], Context]] = otel_context.get_current if _variable is None else _variable.get
-set_context: Final[Callable[[Context], Any]] = otel_context.attach if _variable is None else _variable.set
-
-
-def _is_home(token: Any) -> bool:
-    """Whether this is the execution context that a token is of; what it restores is overwritten later."""
-    if _variable is None:
-        return True
-    try:
-        _variable.reset(token)
-    except (ValueError, RuntimeError):
-        return False
-    return True
-
-
-class ScopedContext(Context):
-    """A context that a scope of ours made current, and the one to go back to.
-
-    Attributes:
-        previous: what was current before.
-        token: of the execution context that the scope was entered in.
-        left: the scope was left in another execution context, or before one that was entered later. So it
-            may still be current somewhere, and nobody will put `previous` back there. A scope that is
-            left as it should be does not say so: tasks that were started inside it are still in it.
-    """
-
-    __slots__ = ("left", "previous", "token")
-
-    previous: Context
-    token: Any
-    left: bool
-
-
-_NOTHING: Final = Context()
-
-
-def alive(context: Context) -> Context:
-    """The nearest context whose scope has not been left elsewhere."""
-    while isinstance(context, ScopedContext) and context.left:
-        context = context.previous
-    return context
-
-
-def enter(values: Mapping[str, object]) -> ScopedContext:
-    """Make a context current that has `values` in addition; `leave` ends it."""
-    previous = alive(get_context())
-    context = ScopedContext(previous)
-    for key, value in values.items():
-        dict.__setitem__(context, key, value)
-    context.previous = previous
-    context.left = False
-    context.token = set_context(context)
-    return context
-
-
-def enter_span(span: Span) -> ScopedContext:
-    """Make a span the current one; `leave` ends that."""
-    previous = get_context()
-    if isinstance(previous, ScopedContext) and previous.left:
-        previous = alive(previous)
-    context = ScopedContext(previous)
-    dict.__setitem__(context, SPAN_KEY, span)
-    context.previous = previous
-    context.left = False
-    context.token = set_context(context)
-    return context
-
-
-def leave(context: ScopedContext) -> None:
-    """End a scope, wherever that happens; the order of leaving need not be the order of entering.
-
-    Either way its chain is shortened, so that tasks, each started by the one before, do not keep them all.
-    """
-    now = get_context()
-    previous = context.previous
-    if _is_home(context.token) and now is context:
-        set_context(previous if previous.__class__ is Context else alive(previous))
-        context.previous = _NOTHING
-        return
-    context.left = True
-    set_context(alive(previous if now is context else now))
-    context.previous = alive(previous)
-
-
-def current_context() -> Context:
-    """OpenTelemetry's current context, without scopes that were left elsewhere."""
-    context = get_context()
-    if isinstance(context, ScopedContext) and context.left:
-        context = alive(context)
-        set_context(context)
-    return context
+# ---------------------------------------------------------------- the current ids
 
 
 def current_span() -> Span | None:
@@ -379,37 +267,3 @@ class Snapshot:
         finally:
             set_context(context)
             fields_variable.set(fields)
-
-
-__all__ = [
-    "CORRELATION_ID",
-    "FIELDS_MAX",
-    "FIELD_CHARS_MAX",
-    "NO_FIELDS",
-    "SPAN_KEY",
-    "WANTED_TRACE_ID",
-    "Current",
-    "Fields",
-    "ScopedContext",
-    "Snapshot",
-    "alive",
-    "bind",
-    "bound",
-    "current",
-    "current_context",
-    "current_span",
-    "current_span_id",
-    "current_trace_id",
-    "declare",
-    "declared",
-    "enter",
-    "enter_span",
-    "fields_variable",
-    "get_context",
-    "get_fields",
-    "incoming_fields",
-    "leave",
-    "set_context",
-    "set_span_in_context",
-    "unbind",
-]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -200,6 +201,7 @@ def configure(
         health.reset_fuses()
         _runtime.parts = parts
         slot.fill(parts.sink, service=read.service, resource=parts.resource, redactor=parts.redactor)
+        slot.excluded_paths = tuple(map(re.compile, read.excluded_paths))
         declared.clean = parts.redactor.mapping if parts.redactor is not None else None
         for name in read.baggage_fields:
             declare(name, declared.kinds.get(name, str), baggage=True)

@@ -75,6 +75,7 @@ class Settings:
     level: str | None = None  # lowest level that is recorded; None: levels stay as the program set them
     propagators: tuple[str, ...] = ("tracecontext", "baggage", "x-trace-id")
     trust_remote_ids: bool = True  # False: ids of callers are kept as an attribute, never adopted
+    excluded_paths: tuple[str, ...] = ()  # regular expressions; requests to such paths get no span
     baggage_fields: tuple[str, ...] = ()  # bound fields that travel to the services we call
     sampler: str = "parentbased_always_on"  # drops spans only, one of SAMPLERS
     sampler_arg: float = 1.0  # share of traces, for the ratio samplers
@@ -102,11 +103,15 @@ class Settings:
                 raise ConfigurationError(f"{name}={url!r}: expected http://host:port or https://host:port")
         if self.exporter == "file" and self.export_file is None:
             raise ConfigurationError("exporter='file' needs export_file, the path to write to")
-        for pattern in self.redact_patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ConfigurationError(f"redact_patterns: {pattern!r}: {error}") from None
+        for name, patterns in (
+            ("redact_patterns", self.redact_patterns),
+            ("excluded_paths", self.excluded_paths),
+        ):
+            for pattern in patterns:
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ConfigurationError(f"{name}: {pattern!r}: {error}") from None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], **given: Any) -> Self:
@@ -270,6 +275,7 @@ _OPENTELEMETRY: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "OTEL_TRACES_SAMPLER": ("sampler", _sampler),
     "OTEL_TRACES_SAMPLER_ARG": ("sampler_arg", _share),
     "OTEL_SDK_DISABLED": ("enabled", lambda text: text.lower() != "true"),
+    "OTEL_PYTHON_EXCLUDED_URLS": ("excluded_paths", _names),
     # An OTLP endpoint is the base of all signals; our collector serves OTLP and its own format on one port.
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector_url", _url),
 }

@@ -6,6 +6,7 @@ configuration.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -37,6 +38,7 @@ class Slot:
     Attributes:
         sink: where lines go; a `NullSink` until something is configured.
         active: whether it is worth making a line at all.
+        excluded_paths: requests to paths in which one of these is found get no span.
         enabled: False where the operator wants nothing of this library (`TRACING_ENABLED=false`).
         service: name of the service, as every line carries it.
         resource: attributes of the process, for lines without a header line before them.
@@ -48,6 +50,7 @@ class Slot:
         "_heads",
         "active",
         "enabled",
+        "excluded_paths",
         "info_head",
         "log_heads",
         "redactor",
@@ -61,6 +64,7 @@ class Slot:
         self.sink: Sink = NullSink()
         self.active = False
         self.enabled = True
+        self.excluded_paths: tuple[re.Pattern[str], ...] = ()
         self.service = UNKNOWN_SERVICE
         self.resource: Mapping[str, Any] = {}
         self.redactor: Redactor | None = Redactor()

@@ -212,6 +212,20 @@ def test_a_request_that_nobody_answers(captured: Captured) -> None:
     assert server["attributes"]["url.path"] == "/nothing/here"
 
 
+def test_excluded_paths_get_no_span() -> None:
+    """Health checks would drown everything else."""
+    with capturing(level="INFO", excluded_paths=("^/orders/0$",)) as captured:
+        tracing.instrument("starlette", "flask")
+        try:
+            with serving(shop()) as url, serving_wsgi(flask_shop()) as other_url:
+                for base in (url, other_url):
+                    for number in (0, 1):
+                        assert requests.get(f"{base}/orders/{number}", timeout=DEADLINE_S).status_code == 200
+        finally:
+            tracing.uninstrument()
+        assert [span["attributes"]["url.path"] for span in captured.spans] == ["/orders/1"] * 2
+
+
 def test_an_answer_in_parts(captured: Captured) -> None:
     """The span lasts until the last part, not until what is done afterwards; that is still in the trace."""
     with serving(shop()) as url:

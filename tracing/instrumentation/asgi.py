@@ -50,9 +50,11 @@ async def serve(app: App, scope: Scope, receive: Receive, send: Send) -> None:
 
 def _begun(scope: Scope) -> Request | None:
     """Start the span of a request; `None`: it is none, it has one, or we cannot."""
-    if scope["type"] not in ("http", "websocket") or REQUEST in scope or not is_wanted():
+    if scope["type"] not in ("http", "websocket") or REQUEST in scope:
         return None
     try:
+        if not is_wanted(scope.get("path", "")):
+            return None
         request = Request(scope.get("method") or "WEBSOCKET")
         headers: dict[str, str] = {}
         for raw, value in scope.get("headers") or ():

@@ -14,9 +14,9 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from tracing import semconv as sc
-from tracing.context import ScopedContext, enter_span, leave
 from tracing.health import Fuse
 from tracing.propagation import extract
+from tracing.scopes import ScopedContext, enter_span, leave
 from tracing.sink import slot
 from tracing.spans import Span, get_tracer
 from tracing.spans.scopes import fail
@@ -43,9 +43,11 @@ SCOPE: Final = "tracing.instrumentation"
 fuse: Final = Fuse("tracing of requests")
 
 
-def is_wanted() -> bool:
-    """Whether requests are traced now."""
-    return slot.active and not fuse.blown
+def is_wanted(path: str) -> bool:
+    """Whether a request to a path is traced now; those of health checks may be excluded."""
+    if not slot.active or fuse.blown:
+        return False
+    return not slot.excluded_paths or not any(pattern.search(path) for pattern in slot.excluded_paths)
 
 
 class Request:

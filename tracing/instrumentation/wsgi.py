@@ -56,9 +56,11 @@ def serve(app: App, environ: Environ, start_response: Callable[..., Any]) -> Ite
 
 def _begun(environ: Environ) -> Request | None:
     """Start the span of a request; `None`: it has one, or we cannot."""
-    if REQUEST in environ or not is_wanted():
+    if REQUEST in environ:
         return None
     try:
+        if not is_wanted(environ.get("PATH_INFO", "")):
+            return None
         request = Request(environ.get("REQUEST_METHOD", "GET"))
         headers = {name: environ[key] for key, name in _KEYS.items() if key in environ}
         request.begin(headers, _attributes(environ))

@@ -24,21 +24,11 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from tracing import fastline
 from tracing import semconv as sc
-from tracing.context import (
-    CORRELATION_ID,
-    NO_FIELDS,
-    SPAN_KEY,
-    WANTED_TRACE_ID,
-    ScopedContext,
-    current_context,
-    declared,
-    get_context,
-    get_fields,
-    incoming_fields,
-)
+from tracing.context import CORRELATION_ID, NO_FIELDS, WANTED_TRACE_ID, declared, get_fields, incoming_fields
 from tracing.fastline import LINE_BYTES_MAX, dumps, second_text
 from tracing.health import Fuse, count
 from tracing.line import STACKTRACE_CHARS_MAX, cut, encode, exception_fields, plain
+from tracing.scopes import SPAN_KEY, ScopedContext, current_context, get_context
 from tracing.sink import slot
 from tracing.spans import Span
 from tracing.spans.foreign import announce

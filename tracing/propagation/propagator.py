@@ -18,20 +18,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace.propagation import set_span_in_context
 
-from tracing.context import (
-    CORRELATION_ID,
-    SPAN_KEY,
-    WANTED_TRACE_ID,
-    ScopedContext,
-    alive,
-    bound,
-    current_context,
-    declared,
-    enter,
-    get_fields,
-    incoming_fields,
-    leave,
-)
+from tracing.context import CORRELATION_ID, WANTED_TRACE_ID, bound, declared, get_fields, incoming_fields
 from tracing.errors import ConfigurationError
 from tracing.health import Fuse, count
 from tracing.propagation import carriers
@@ -41,6 +28,7 @@ from tracing.propagation.jaeger import Jaeger
 from tracing.propagation.w3c import NO_SPAN_ID, NO_TRACE_ID, VERSION_00, Baggage, TraceContext
 from tracing.propagation.x_trace_id import HEADER as X_TRACE_ID
 from tracing.propagation.x_trace_id import XTraceId
+from tracing.scopes import SPAN_KEY, ScopedContext, alive, current_context, enter, leave
 from tracing.spans import RemoteSpan, Span
 
 FORMATS: Final[dict[str, Callable[[], Format]]] = {

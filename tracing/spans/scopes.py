@@ -13,8 +13,8 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
-from tracing.context import ScopedContext, enter_span, get_context, leave, set_context
 from tracing.health import Fuse
+from tracing.scopes import ScopedContext, enter_span, get_context, leave, set_context
 from tracing.spans.light import Span
 from tracing.spans.lines import described
 

@@ -12,14 +12,8 @@ from opentelemetry.trace.span import TraceState
 from opentelemetry.util import types
 
 from tracing import fastline
-from tracing.context import (
-    SPAN_KEY,
-    WANTED_TRACE_ID,
-    alive,
-    current_context,
-    get_fields,
-    incoming_fields,
-)
+from tracing.context import WANTED_TRACE_ID, get_fields, incoming_fields
+from tracing.scopes import SPAN_KEY, alive, current_context
 from tracing.spans.light import Span
 from tracing.spans.pipeline import SAMPLED, fuse, pipeline
 from tracing.spans.remote import RemoteSpan
