@@ -91,7 +91,7 @@ class ElasticOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str | Path):
         return Path(value).expanduser()
     raise TypeError(f"{kind.__name__} expected, got {value!r}")
 

@@ -67,6 +67,8 @@ class BulkSender:
             except (Unavailable, Forbidden) as error:
                 failure = failure or error
         if failure is not None:
+            if isinstance(failure, Forbidden):
+                self.hold = str(failure)
             raise failure
         self.hold = None
         return delivered
@@ -164,8 +166,8 @@ class BulkSender:
         """Of items that must go again: hold everything, or give up when patience is over."""
         verdict = next((one for _, one in later if one.fate is Fate.HELD), None)
         if verdict is not None:
-            self.hold = f"{verdict.reason}: {verdict.message}"
-            raise Forbidden(f"{self.hold}; nothing is dropped, mend the privileges or the templates")
+            advice = "nothing is dropped, mend the privileges or the templates"
+            raise Forbidden(f"{verdict.reason}: {verdict.message}; {advice}")
         verdict = later[0][1]
         reason = "blocked" if verdict.reason == "cluster_block_exception" else "busy"
         self._note(reason)

@@ -25,7 +25,7 @@ from collector.store.contract import (
 )
 from collector.store.elastic import admin, counting
 from collector.store.elastic import names as n
-from collector.store.elastic.connection import Connection
+from collector.store.elastic.connection import Connection, Forbidden
 from collector.store.elastic.deadletters import DeadLetters
 from collector.store.elastic.documents import document_id
 from collector.store.elastic.finding import find_traces
@@ -133,10 +133,13 @@ class ElasticStore:
             return self._server
         with self._reaching:
             if self._server is None:
-                server = ask_server(self._connection)
+                try:
+                    server = ask_server(self._connection)
+                except Forbidden as error:
+                    self._sender.hold = str(error)
+                    raise
                 if self._apply:
-                    steps = admin.plan(self._connection, self.names, self.options, server)
-                    admin.apply(self._connection, steps)
+                    self._apply_templates(server)
                 if self._writer is not None:
                     self._guard.learn(admin.attribute_keys(self._connection, self.names))
                     self._streams.reload()
@@ -144,6 +147,13 @@ class ElasticStore:
                 if self._writer is not None:
                     self._writer.begin(server.cluster_uuid)
             return self._server
+
+    def _apply_templates(self, server: Server) -> None:
+        try:
+            admin.apply(self._connection, admin.plan(self._connection, self.names, self.options, server))
+        except Forbidden as error:
+            # Where they are missing nothing is stored in a wrong form: bulks insist on a data stream.
+            logger.warning("our key may not see to the templates, an operator's has to: %s", error)
 
     # ---------------------------------------------------------------- writing
 

@@ -136,6 +136,19 @@ def start_elasticsearch(need: Callable[[bool, str], None]) -> Iterator[Callable[
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def patient_server(start_elasticsearch: Callable[..., Elasticsearch]) -> Elasticsearch:
+    """A server that can do one thing at a time and let one wait: soon it is busy."""
+    settings = {"thread_pool.write.size": 1, "thread_pool.write.queue_size": 1}
+    return start_elasticsearch(heap_mb=512, settings=settings)
+
+
+@pytest.fixture
+def server(patient_server: Elasticsearch) -> Elasticsearch:
+    """The same server for all, running, whatever was done to it before."""
+    return patient_server.start()
+
+
 def wait_for(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     """Poll a condition, with a deadline."""
     deadline = time.monotonic() + patience_s

@@ -25,14 +25,6 @@ LINES_PER_S = 2_000
 OUTAGE_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def server(start_elasticsearch: Callable[..., Any]) -> Any:
-    """A server that can do one thing at a time and let one wait: soon it is busy."""
-    return start_elasticsearch(
-        heap_mb=512, settings={"thread_pool.write.size": 1, "thread_pool.write.queue_size": 1}
-    )
-
-
 class Scene:
     """A collector in front of the server, in a namespace of its own."""
 
@@ -55,7 +47,6 @@ def make_scene(server: Any, collector_process: Callable[..., Any]) -> Callable[.
     """Call it, with options of the store, for a running collector."""
 
     def make(**options: object) -> Scene:
-        server.start()
         namespace = uuid4().hex
         query = {"namespace": namespace, "replicas": 0, "patience_s": 2, **options}
         collector = collector_process(
