@@ -94,7 +94,7 @@ class ForeignIntake:
     ) -> None:
         """What was done before is not done again, but its sender may not have heard what was refused."""
         try:
-            _line(_read(item), received_ns, self._limits.admit, Counter(), self._redactor)
+            line_of_foreign(_read(item), received_ns, self._limits.admit, Counter(), self._redactor)
         except InvalidLine as error:
             answer.refuse(index, error)
         else:
@@ -140,7 +140,7 @@ class _Batch:
         self._end = index + 1
         try:
             found = _read(item)
-            line = _line(found, self._received_ns, self._limits, self._mended, self._redactor)
+            line = line_of_foreign(found, self._received_ns, self._limits, self._mended, self._redactor)
         except InvalidLine as error:
             self._refused[error.reason] += 1
             answer.refuse(index, error)
@@ -183,7 +183,7 @@ def _read(item: Foreign | Unreadable) -> Foreign:
     return item
 
 
-def _line(
+def line_of_foreign(
     item: Foreign,
     received_ns: int,
     limits: AdmitLimits,
@@ -220,4 +220,4 @@ def _hash(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["ForeignIntake"]
+__all__ = ["ForeignIntake", "line_of_foreign"]

@@ -8,19 +8,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from collector.errors import Refused
 from collector.intake.answers import REFUSED_LISTED_MAX, ForeignAnswer, IngestAnswer, OtlpAnswer
 from collector.intake.foreign import ForeignIntake
 from collector.intake.limits import IntakeLimits
 from collector.intake.native import NativeIntake
+from collector.intake.placed import Placed, PlacedIntake
 from collector.intake.turns import Turns
 from collector.ledger import Ledger
 from collector.receive import elastic, loki, otlp, otlp_json, zipkin
 from collector.receive.encodings import unpacked
-from collector.receive.foreign import Decoded
+from collector.receive.foreign import Decoded, Foreign
 from collector.receive.native import Import, read_place
 from collector.receive.snappy import unsnapped
 from collector.wal import Wal
@@ -59,6 +60,10 @@ class Intake:
         self._foreign = ForeignIntake(
             wal, ledger, turns, clock_ns=clock_ns, limits=self._limits, redactor=redactor
         )
+        self._placed = PlacedIntake(
+            wal, ledger, turns, clock_ns=clock_ns, limits=self._limits, redactor=redactor
+        )
+        self._ledger = ledger
         self._counts: Counter[str] = Counter()
         self._counts_lock = threading.Lock()
 
@@ -150,6 +155,28 @@ class Intake:
         kind = JSON if index is None else f"{JSON} {index}"
         taken = self._take("elastic", kind, len(body), data, elastic.decode(actions), listed_max=len(actions))
         return elastic.answer(actions, {one.offset: one for one in taken.refused})
+
+    def file_lines(
+        self, origin: str, resource: dict[str, Any], records: Sequence[Placed], *, first: int, end: int
+    ) -> ForeignAnswer:
+        """Take a stretch of a file that this machine reads; see `PlacedIntake.file`."""
+        taken = self._placed.file(origin, resource, records, first=first, end=end)
+        self._count("tail", end - first, taken.stored, taken.refused_count)
+        return taken
+
+    def file_mark(self, origin: str) -> int:
+        """The byte offset up to which a file was taken."""
+        return self._ledger.acknowledged(origin, 0)
+
+    def messages(self, protocol: str, wire_bytes: int, records: Sequence[Foreign]) -> ForeignAnswer:
+        """Take messages that nobody will send again, for instance of syslog.
+
+        Raises:
+            Overloaded: there is no room; nothing was taken.
+        """
+        taken = self._placed.passing(records)
+        self._count(protocol, wire_bytes, taken.stored, taken.refused_count)
+        return taken
 
     def stats(self) -> dict[str, int]:
         """Counts since the start, by protocol: requests, bytes as they came, records taken and refused."""

@@ -143,13 +143,21 @@ def cut(batch: WalBatch, *, frame_bytes_max: int) -> list[Cut]:
         envelope, complete=False, parent=None, refused={}, mended={}, losses=[], close=None, jumps=[]
     )
     room = max(frame_bytes_max - len(_envelopes.encode(plain)) - 64, 1)
+    if envelope.jumps:
+        room = room * 3 // 4  # the rest is for as many jumps as there are lines
     frames: list[Cut] = []
     start, index, position = 0, 0, envelope.first
+    pending = list(envelope.jumps)
     while True:
         end = _cut_end(data, start, room)
         count = data.count(b"\n", start, end)
-        jumps = [(at - index, by) for at, by in envelope.jumps if index <= at < index + count]
+        jumps = [(at - index, by) for at, by in pending if at < index + count]
+        pending = pending[len(jumps) :]
         after = position + sum(by for _, by in jumps) + (end - start if envelope.digest is None else count)
+        if pending and pending[0][0] == index + count and pending[0][1] < 0:
+            # The last line grew when it was mended: the next one begins before the end of what is kept,
+            # and the frame must not settle what is not in it.
+            after += pending.pop(0)[1]
         last = end == len(data)
         frames.append(
             _cut_of(

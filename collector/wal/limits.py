@@ -24,7 +24,8 @@ class WalLimits:
     retry_after_s: float = 2.0  # what a sender is told while there is no room; two commits of the indexer
 
     def __post_init__(self) -> None:
-        if not 1024 <= self.frame_bytes_max <= self.segment_bytes_max <= self.bytes_max:
-            raise ValueError("1024 <= frame_bytes_max <= segment_bytes_max <= bytes_max does not hold")
+        if not 1024 <= self.frame_bytes_max <= self.segment_bytes_max <= self.bytes_max // 2:
+            # the newest segment is never released, so there must be room for another one
+            raise ValueError("1024 <= frame_bytes_max <= segment_bytes_max <= bytes_max / 2 does not hold")
         if self.disk_free_bytes_min < 0 or self.retry_after_s <= 0:
             raise ValueError("disk_free_bytes_min must not be negative, retry_after_s must be positive")

@@ -39,13 +39,14 @@ lines = st.lists(st.binary(min_size=1, max_size=300).map(lambda raw: raw.hex().e
 
 @st.composite
 def batches(draw: st.DrawFn) -> WalBatch:
-    """A batch of a spool or of a foreign request, with lines missing in between."""
+    """A batch of a spool or of a foreign request, with lines missing in between, or longer than they were."""
     kept = draw(lines)
     is_spool = draw(st.booleans())
     jumps, first = [], draw(st.integers(0, 2**40))
     end = first + (sum(map(len, kept)) if is_spool else len(kept))
     for index in sorted(draw(st.sets(st.integers(0, max(len(kept) - 1, 0)), max_size=len(kept)))):
-        by = draw(st.integers(1, 1000))
+        grown = len(kept[index - 1]) - 1 if is_spool and index else 0
+        by = draw(st.integers(-grown, 1000).filter(bool))
         jumps.append((index, by))
         end += by
     return WalBatch(
@@ -81,6 +82,10 @@ def test_what_is_written_is_read_back(given_batches: list[WalBatch]) -> None:
         assert (parts[0].envelope.first, parts[-1].envelope.end) == (batch.envelope.first, batch.envelope.end)
         whole = WalFrame(1, batch.lines.count(b"\n"), batch.envelope, batch.lines)
         assert [uid for part in parts for uid in part.uids() or ()] == whole.uids()
+        for part in parts:
+            for uid in part.uids() or ():
+                place = int(uid.removeprefix(f"{ORIGIN}-"))
+                assert part.envelope.first <= place < part.envelope.end, "a frame settles what is in it"
         assert [part.envelope.losses for part in parts[:-1]] == [[]] * (len(parts) - 1)
     assert at == len(frames)
 
