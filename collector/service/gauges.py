@@ -7,10 +7,11 @@ making of the data directory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from collector.api.app import Backend
 from collector.api.metrics import Metric, Sample
+from collector.errors import StoreFailed
 from collector.service.canary import Canary
 from collector.service.pipeline import Pipeline
 
@@ -55,6 +56,16 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "store_durable_seq": "Number of the last record that would survive a crash without the log.",
     "store_damaged_partitions": "Partitions that were set aside, their files being damaged. Alarm on any.",
     "store_damaged_records": "Records in them, as far as is known.",
+    "cluster_reached": "Whether Elasticsearch has answered since the start.",
+    "cluster_held": "1 while credentials or privileges keep everything in the log. Alarm on any.",
+    "cluster_in_flight": "Bulks on their way to Elasticsearch.",
+    "cluster_in_flight_limit": "How many may be: more with success, fewer when it is slow or busy.",
+    "cluster_dead_letters": "Records that Elasticsearch refuses, kept on our disk. Alarm on any.",
+    "cluster_attribute_fields": "Attribute keys that have a field of their own in the mapping.",
+    "cluster_retries_total": "Bulks sent again, by reason.",
+    "cluster_already_stored_total": "Records found to be in Elasticsearch already: repetitions, harmless.",
+    "cluster_bare_total": "Records stored with no attribute as a field, the server having refused one.",
+    "cluster_without_field_total": "Attributes without a field of their own, by reason.",
     "ledger_seq": "Number of the last record that the ledger has taken note of.",
     "ledger_saved_seq": "Number up to which it is on disk.",
     "ledger_spools": "Processes that are remembered.",
@@ -74,6 +85,15 @@ DESCRIPTIONS: Final[dict[str, str]] = {
 }
 
 
+@runtime_checkable
+class InCluster(Protocol):
+    """A store that is reached over a network, and knows how that goes."""
+
+    def health(self) -> Mapping[str, float]:
+        """Figures by the names of `cluster_…` in `DESCRIPTIONS`, a reason behind a dot."""
+        ...
+
+
 def service_metrics(
     pipeline: Pipeline, backend: Backend, *, ready: bool, canary: Canary | None
 ) -> Iterator[Metric]:
@@ -85,6 +105,8 @@ def service_metrics(
     yield from _room("wal", pipeline.wal.stats())
     yield from _room("indexing", pipeline.indexer.stats())
     yield from _store(pipeline)
+    if isinstance(pipeline.store, InCluster):
+        yield from _room("cluster", pipeline.store.health())
     yield from _room("ledger", pipeline.ledger.stats())
     yield from _room("retention", pipeline.housekeeping.stats())
     if canary is not None:
@@ -107,7 +129,10 @@ def _http(backend: Backend) -> Iterator[Metric]:
 
 
 def _store(pipeline: Pipeline) -> Iterator[Metric]:
-    stats = pipeline.store.stats()
+    try:
+        stats = pipeline.store.stats()
+    except StoreFailed:
+        return  # a cluster that is away; how much waits for it is said by the other rooms
     kinds = {
         "log": stats.logs,
         "span": stats.spans,

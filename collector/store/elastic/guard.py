@@ -21,6 +21,7 @@ _HOUR_S: Final = 3_600.0
 _KEY: Final = re.compile(r"[^\W_][^.*\x00-\x1f\x7f,\"\\<>|?#]*(\.[^.*\x00-\x1f\x7f,\"\\<>|?#]+)*")
 _INT64: Final = range(-(2**63), 2**63)
 _FIELD, _OVERFLOW, _ODD = "field", "overflow", "odd"
+REASONS: Final = (_OVERFLOW, _ODD)  # why an attribute has no field: too many keys, or one no server takes
 
 
 class MappingGuard:

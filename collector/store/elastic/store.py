@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -29,12 +30,12 @@ from collector.store.elastic.connection import Connection, Forbidden
 from collector.store.elastic.deadletters import DeadLetters
 from collector.store.elastic.documents import document_id
 from collector.store.elastic.finding import find_traces
-from collector.store.elastic.guard import MappingGuard
+from collector.store.elastic.guard import REASONS, MappingGuard
 from collector.store.elastic.lifecycle import Lifecycle
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.reading import Reader
-from collector.store.elastic.sender import BulkSender
+from collector.store.elastic.sender import RETRY_REASONS, BulkSender
 from collector.store.elastic.server import Server, ask_server
 from collector.store.elastic.state import StateFile
 from collector.store.elastic.streams import Streams
@@ -388,20 +389,25 @@ class ElasticStore:
             durable_seq=durable_seq,
         )
 
-    def health(self) -> dict[str, Any]:
-        """What `/metrics` and `/readyz` say of the way into the cluster; asks nobody."""
-        counts = self._writer.counts if self._writer is not None else {}
+    @property
+    def hold(self) -> str | None:
+        """Why everything waits for a person, in a sentence; `None`: nothing does."""
+        return self._sender.hold
+
+    def health(self) -> dict[str, float]:
+        """Figures of the way into the cluster, a reason behind a dot; asks nobody."""
+        counts = self._writer.counts if self._writer is not None else Counter[str]()
         return {
-            "reached": self._server is not None,
+            "reached": int(self._server is not None),
+            "held": int(self.hold is not None),
             "in_flight": self._sender.in_flight,
             "in_flight_limit": self._sender.in_flight_limit,
-            "retries": dict(self._sender.retries),
-            "already_stored": counts.get("already_stored", 0),
-            "bare": counts.get("bare", 0),
             "dead_letters": len(self.dead_letters) if self.dead_letters is not None else 0,
-            "hold": self._sender.hold,
             "attribute_fields": self._guard.fields,
-            "attributes_without_field": dict(self._guard.counts),
+            "already_stored": counts["already_stored"],
+            "bare": counts["bare"],
+            **{f"retries.{reason}": self._sender.retries[reason] for reason in RETRY_REASONS},
+            **{f"without_field.{reason}": self._guard.counts[reason] for reason in REASONS},
         }
 
     def _writing(self) -> Writer:

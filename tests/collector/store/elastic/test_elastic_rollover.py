@@ -122,7 +122,7 @@ def test_a_rollover_between_a_lost_answer_and_the_retry(open_one: OpenStore, pro
     store = open_one(proxy.url)
     lose_the_first_answer(proxy, direct.roll_over)
     assert store.append(RECORDS) == Appended(stored=0, already_stored=3)
-    assert store.health()["retries"] == {"connection": 1}
+    assert store.health()["retries.connection"] == 1
     store.commit()
     assert uids(store) == EXPECTED
     assert store.stats().partitions == 4
