@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -9,10 +10,10 @@ from msgspec import structs
 
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.findings import Finding
-from collector.diagnose.localisation import localise
+from collector.diagnose.localisation import localise, strongest
 from collector.diagnose.signals import death, errors, exceptions, gaps, self_time, steps
 from collector.diagnose.verdict import causes_of
-from collector.diagnose.window import Window
+from collector.diagnose.window import SPANS_LOST_MIN, Window
 from collector.model import Trace, Verdict
 
 
@@ -47,6 +48,9 @@ ONE_TRACE: Final = Strictness(decades_min=1.0, decades_doubt=0.5)
 # A window is looked at whether or not something is wrong: what is named must be rarer than once in a
 # thousand healthy windows.
 WINDOW: Final = Strictness(decades_min=3.0, decades_doubt=1.5)
+# A fault of a minute in a window of an hour: each slice is looked at by itself, up to so many.
+SLICE_NS: Final = 60_000_000_000
+SLICES_MAX: Final = 15
 HEALTHY_TRACES_MIN: Final = 5  # fewer say nothing about what is normal
 
 
@@ -57,7 +61,7 @@ def diagnose_trace(trace: Trace, baseline: Baseline, *, signals: Mapping[str, Si
         baseline: learned from healthy traces of the same entry point.
         signals: which to use, by name.
     """
-    verdict = _diagnose([trace], baseline, ONE_TRACE, signals)
+    verdict = _judge([Window([trace], baseline)], baseline, ONE_TRACE, signals)
     return structs.replace(verdict, trace_id=trace.trace_id, notes=[*verdict.notes, *_doubts(trace)])
 
 
@@ -76,21 +80,40 @@ def diagnose_window(
         start_ns, end_ns: the stretch, for the verdict.
         signals: which to use, by name.
     """
-    verdict = _diagnose(traces, baseline, WINDOW, signals)
+    parts = _slices(traces)
+    verdict = _judge([Window(part, baseline) for part in parts], baseline, WINDOW, signals)
     return structs.replace(verdict, start_ns=start_ns, end_ns=end_ns)
 
 
-def _diagnose(
-    traces: Sequence[Trace], baseline: Baseline, strictness: Strictness, signals: Mapping[str, Signal]
+def _slices(traces: Sequence[Trace]) -> list[list[Trace]]:
+    """The whole stretch and, if it is long, each slice of it: a short fault is diluted in a long stretch."""
+    parts = [list(traces)]
+    starts = [trace.start_ns for trace in traces]
+    first_ns, last_ns = min(starts, default=0), max(starts, default=0)
+    if last_ns - first_ns >= 2 * SLICE_NS:
+        slice_ns = max(SLICE_NS, (last_ns - first_ns) // SLICES_MAX + 1)
+        slices: dict[int, list[Trace]] = defaultdict(list)
+        for trace, start_ns in zip(traces, starts, strict=True):
+            slices[(start_ns - first_ns) // slice_ns].append(trace)
+        if len(slices) > 1:
+            parts += [slices[at] for at in sorted(slices)]
+    return parts
+
+
+def _judge(
+    windows: Sequence[Window], baseline: Baseline, strictness: Strictness, signals: Mapping[str, Signal]
 ) -> Verdict:
     known = baseline.profile.traces
-    window = Window(traces, baseline)
     notes = []
     if known < HEALTHY_TRACES_MIN:
         signals = {name: signal for name, signal in signals.items() if not signal.needs_baseline}
         notes.append(f"only {known} healthy traces to compare with: times and steps were not looked at")
-    findings = [finding for signal in signals.values() for finding in signal.find(window)]
-    causes = causes_of(localise(findings, window), **strictness._asdict())
+    notes += _losses(windows[0])
+    suspects = strongest(
+        localise([finding for signal in signals.values() for finding in signal.find(window)], window)
+        for window in windows
+    )
+    causes = causes_of(suspects, **strictness._asdict())
     insufficient = None
     if not causes and known < HEALTHY_TRACES_MIN:
         insufficient = (
@@ -103,8 +126,21 @@ def _diagnose(
         insufficient=insufficient,
         normal=[] if insufficient else _normal(signals, noticed),
         traces_compared=known,
-        notes=notes if causes else [],
+        notes=notes,
     )
+
+
+def _losses(window: Window) -> list[str]:
+    """What of the telemetry did not arrive."""
+    notes = []
+    if window.spans_lost > SPANS_LOST_MIN:
+        notes.append(f"{window.spans_lost:.0%} of the spans did not arrive: missing calls prove less")
+    if window.logs_lost:
+        notes.append("hardly any log lines arrived: what lines would show was not seen")
+    elif window.silent_services:
+        silent = ", ".join(sorted(window.silent_services))
+        notes.append(f"no log line arrived of {silent}, which usually log")
+    return notes
 
 
 def _normal(signals: Mapping[str, Signal], noticed: Collection[str]) -> list[str]:

@@ -32,6 +32,7 @@ class Finding(msgspec.Struct, kw_only=True):
     evidence: list[Evidence]
     visits: list[Visit] = []  # where it shows; what it spread to is looked for above these
     operation: str | None = None
+    place: str | None = None  # the operation whose runs deviate, where `operation` names what is missing
     instance: str | None = None
     location: str | None = None
     template: str | None = None

@@ -8,12 +8,14 @@ is where to look.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from collector.diagnose.findings import Finding
+from collector.diagnose.significance import corrected
 from collector.diagnose.visits import CALL, Visit
 from collector.diagnose.window import Window
 
@@ -43,8 +45,8 @@ class Suspect(msgspec.Struct, kw_only=True):
 
 def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     """Group findings by service, victims behind culprits; most likely first."""
+    _doubt_silence(findings, window)
     spread = _spread([finding for finding in findings if finding.family in ("failure", "death")])
-    _doubt_silence(findings)
     _explain(findings, spread)
     findings = [*findings, *_blame_answers(findings, window)]
     by_service: dict[str, list[tuple[float, Finding]]] = defaultdict(list)
@@ -67,6 +69,18 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     return sorted(suspects, key=lambda suspect: (-suspect.decades, suspect.service))
 
 
+def strongest(parts: Iterable[Sequence[Suspect]]) -> list[Suspect]:
+    """Of each service the strongest of several looks at it, less what looking so often is worth."""
+    looks = list(parts)
+    best: dict[str, Suspect] = {}
+    for suspects in looks:
+        for suspect in suspects:
+            left = corrected(suspect.decades, len(looks))
+            if suspect.service not in best or left > best[suspect.service].decades:
+                best[suspect.service] = structs.replace(suspect, decades=left)
+    return sorted(best.values(), key=lambda suspect: (-suspect.decades, suspect.service))
+
+
 def _explain(findings: Sequence[Finding], spread: Spread) -> None:
     """Set `explained_by` where a failure lies above another one, or follows it in the same run."""
     failures = [finding for finding in findings if finding.family in ("failure", "death")]
@@ -84,20 +98,24 @@ def _explain(findings: Sequence[Finding], spread: Spread) -> None:
             upper.explained_by = max(candidates, key=lambda candidate: candidate[:2])[2]
 
 
-def _doubt_silence(findings: Sequence[Finding]) -> None:
-    """Lines that are missing where all are count only if something else is wrong with the service.
+def _doubt_silence(findings: Sequence[Finding], window: Window) -> None:
+    """Lines that are missing where all are count only if something else failed there.
 
-    Something else is another deviation of its own, or a caller that could not go on after its answer.
+    Something else is another failure of the same operation, or a caller that could not go on after its
+    answer. What is doubted explains nothing either; and where nobody's lines arrive, all is doubted.
     """
-    wrong = set()
+    failed: set[tuple[str, str | None]] = set()
     for finding in findings:
-        if not finding.from_silence and finding.decades >= EXPLAINS_DECADES_MIN:
-            wrong.add(finding.service)
+        if finding.family == "failure" and finding.decades >= EXPLAINS_DECADES_MIN:
+            if not finding.from_silence:
+                failed.add((finding.service, finding.place))
             if finding.after_call:
-                wrong.add(finding.after_call.removeprefix(CALL).partition(" ")[0])
+                failed.add((finding.after_call.removeprefix(CALL).partition(" ")[0], None))
     for finding in findings:
-        if finding.from_silence and finding.service not in wrong:
+        known = {(finding.service, finding.place), (finding.service, None)}
+        if finding.from_silence and (window.logs_lost or not failed & known):
             finding.decades *= SILENCE_WEIGHT
+            finding.family = "path"
 
 
 def _spread(failures: Sequence[Finding]) -> Spread:

@@ -21,16 +21,24 @@ def spans_lost(seen: Profile, healthy: Profile) -> float:
     return max(0.0, 1 - kept / usually_kept) if usually_kept else 0.0
 
 
-def silent_services(seen: Profile, healthy: Profile) -> set[str]:
-    """Services that log while they are healthy, and of which there is not a line."""
-    silent = set()
-    for service, visits in seen.service_visits.items():
-        usual_visits = healthy.service_visits.get(service, 0)
-        if usual_visits and not seen.service_lines.get(service):
-            expected = healthy.service_lines.get(service, 0) * visits / usual_visits
-            if expected >= LINES_EXPECTED_MIN:
-                silent.add(service)
-    return silent
+def silent_services(seen: Profile, healthy: Profile) -> tuple[set[str], bool]:
+    """Services that log while they are healthy, and of which there is not a line.
+
+    Where that is true of most services, it is taken to be true of those too of which few lines are
+    expected: what brings the lines has failed, not the programs.
+
+    Returns:
+        The services, and whether it is true of most.
+    """
+    expected = {
+        service: healthy.service_lines[service] * visits / healthy.service_visits[service]
+        for service, visits in seen.service_visits.items()
+        if healthy.service_lines.get(service)
+    }
+    without = {service for service in expected if not seen.service_lines.get(service)}
+    silent = {service for service in without if expected[service] >= LINES_EXPECTED_MIN}
+    are_most = 2 * len(silent) > len(expected)
+    return (without if are_most else silent), are_most
 
 
 def _missing_share(profile: Profile) -> float:

@@ -23,6 +23,7 @@ class Window:
         visits: every visit, parents before their children.
         spans_lost: share of spans that never arrived, beyond what is usual.
         silent_services: services that usually log, and of which no line arrived.
+        logs_lost: that is so of most services: what brings the lines has failed.
     """
 
     def __init__(self, traces: Sequence[Trace], baseline: Baseline) -> None:
@@ -33,7 +34,7 @@ class Window:
         self.seen = Profile()
         self.seen.count(self.traces, self.visits)
         self.spans_lost = spans_lost(self.seen, self.known)
-        self.silent_services = silent_services(self.seen, self.known)
+        self.silent_services, self.logs_lost = silent_services(self.seen, self.known)
         if self.spans_lost > SPANS_LOST_MIN:
             self.seen = Profile()
             self.seen.count(self.traces, self.visits, is_whole=self._is_whole)

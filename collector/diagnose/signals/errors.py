@@ -62,6 +62,7 @@ def _templates(window: Window) -> list[Finding]:
                 ],
                 visits=visits,
                 operation=operation.name,
+                place=operation.name,
                 instance=instance_of(visits),
                 location=_region(visits[0], first),
                 template=text,
@@ -109,6 +110,7 @@ def _statuses(window: Window) -> list[Finding]:
                 ],
                 visits=failed,
                 operation=operation.name,
+                place=operation.name,
                 instance=instance_of(failed),
                 refuted_by=f"healthy runs of {operation.name} that end in the same error",
             )

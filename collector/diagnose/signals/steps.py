@@ -105,6 +105,7 @@ def _judge(
         evidence=_evidence(taken, usual),
         visits=visits,
         operation=operation.name,
+        place=operation.name,
         instance=instance_of(visits),
         location=_region(operation, taken[0], before, usual),
         template=first.template.text if first is not None and first.template is not None else None,
