@@ -23,6 +23,7 @@ from collector.errors import (
     Overloaded,
     QueryError,
     Refused,
+    StoreFailed,
 )
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -99,6 +100,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(kind="not-found", detail=str(error))
         case Overloaded():
             return _overloaded("overloaded", str(error), error.retry_after_s)
+        case StoreFailed():  # a disk that is full, a cluster that is away: what is taken in waits in the log
+            return _overloaded("overloaded", str(error), 5.0)
         case Stopping():
             return _overloaded(
                 "stopping", "the collector is stopping; keep what you have, send it again", 2.0
