@@ -70,6 +70,17 @@ class Settings(BaseSettings):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         default=None, description="OTLP/gRPC port, by convention 4317; 0 picks a free one; unset: none"
     )
+    syslog_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None, description="syslog, UDP and TCP, by convention 514; 0 picks a free one; unset: none"
+    )
+    syslog_host: str = Field(
+        default="127.0.0.1",
+        description="address of the syslog port; beyond loopback anybody can write, syslog knows no tokens",
+    )
+    tail_files: tuple[str, ...] = Field(
+        default=(),
+        description="log files to read on for ever, paths or globs; `orders=/var/log/o.log` names a service",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
         description="further names under which a reader without a token may call us, besides loopback's own",
@@ -277,7 +288,8 @@ def _read_environment() -> dict[str, Any]:
     for field in Settings.model_fields:
         value = os.environ.get(ENV_PREFIX + field.upper())
         if value:  # an empty variable counts as unset, as compose files leave them behind
-            values[field] = [part.strip() for part in value.split(",")] if field == "allowed_hosts" else value
+            is_list = field in ("allowed_hosts", "tail_files")
+            values[field] = [part.strip() for part in value.split(",")] if is_list else value
     return values
 
 

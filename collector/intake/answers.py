@@ -32,6 +32,7 @@ _answers: Final = msgspec.json.Encoder()
 
 
 def ingest_answer(looked_at: list[Admitted], acknowledged_offset: int | None) -> IngestAnswer:
+    """Add up what several stretches of one request came to."""
     refused = [line for admitted in looked_at for line in admitted.refused]
     return IngestAnswer(
         acknowledged_offset=acknowledged_offset,

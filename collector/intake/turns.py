@@ -21,6 +21,11 @@ class Turns:
 
     @contextmanager
     def of(self, key: str) -> Iterator[None]:
+        """Wait for one's turn, and have it for a while.
+
+        Raises:
+            Overloaded: it took too long.
+        """
         lock = self._locks[hash(key) % self._STRIPES]
         if not lock.acquire(timeout=self._wait_s):
             raise Overloaded("an earlier request of this sender is still under way", retry_after_s=1.0)

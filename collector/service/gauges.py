@@ -13,6 +13,7 @@ from collector.api.app import Backend
 from collector.api.metrics import Metric, Sample
 from collector.errors import StoreFailed
 from collector.service.canary import Canary
+from collector.service.listeners import Listeners
 from collector.service.pipeline import Pipeline
 
 PREFIX: Final = "backtrail_"
@@ -30,6 +31,20 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "intake_bytes_total": "Their bodies as they came, by protocol.",
     "intake_records_total": "Records taken in, by protocol; what was known already is not counted.",
     "intake_refused_total": "Records refused, by protocol; ledger_refused_total has the reasons.",
+    "syslog_messages_total": "Syslog messages taken in.",
+    "syslog_pending": "Syslog messages read and not yet in the log.",
+    "syslog_connections": "Open syslog connections.",
+    "syslog_dropped_total": "Datagrams dropped because there was no room. Alarm on any.",
+    "syslog_kernel_dropped_total": "Datagrams that the kernel dropped before we read them. Alarm on any.",
+    "syslog_overloaded_total": "Times that syslog messages had to wait for room.",
+    "syslog_connections_refused_total": "Syslog connections closed because there were too many.",
+    "syslog_messages_too_long_total": "Syslog connections closed because of a message without an end.",
+    "files_records_total": "Records read from files.",
+    "files_refused_total": "Records of files that were refused; ledger_refused_total has the reasons.",
+    "files_open_files": "Files that are being read.",
+    "files_overloaded_total": "Times that reading had to wait for room; nothing is lost by it.",
+    "files_errors_total": "Times that a file could not be read.",
+    "files_files_beyond_the_limit_total": "Times that a file was not read because too many were open.",
     "wal_last_seq": "Number of the last record in the write-ahead log.",
     "wal_bytes": "Size of the write-ahead log.",
     "wal_segments": "Files of the write-ahead log.",
@@ -95,13 +110,15 @@ class InCluster(Protocol):
 
 
 def service_metrics(
-    pipeline: Pipeline, backend: Backend, *, ready: bool, canary: Canary | None
+    pipeline: Pipeline, backend: Backend, *, ready: bool, canary: Canary | None, listeners: Listeners
 ) -> Iterator[Metric]:
     """Every metric of a running collector."""
     yield _metric("build_info", [Sample(1, {"version": backend.version})])
     yield _metric("ready", [Sample(int(ready), {})])
     yield from _http(backend)
     yield from _room("intake", _by_count(pipeline.intake.stats()), label="protocol")
+    for room, stats in listeners.stats().items():
+        yield from _room(room, stats)
     yield from _room("wal", pipeline.wal.stats())
     yield from _room("indexing", pipeline.indexer.stats())
     yield from _store(pipeline)

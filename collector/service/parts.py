@@ -22,6 +22,7 @@ from collector.client import IMPORT_HEADERS, import_bodies
 from collector.listen.dialects import dialect_routes
 from collector.service.canary import Canary, found_by
 from collector.service.gauges import service_metrics
+from collector.service.listeners import Listeners
 from collector.service.pipeline import Pipeline
 from collector.service.readiness import Progress, Readiness
 from collector.settings import Settings
@@ -53,10 +54,13 @@ class Parts:
             )
             undo.callback(self.server.stop)
             self.grpc = self._make_grpc(settings)
+            self.listeners = Listeners(self.pipeline.intake, settings)
+            undo.callback(self.listeners.stop)
             self.canary = self._make_canary(settings)
             self.server.start()
             if self.grpc is not None:
                 self.grpc.start()
+            self.listeners.start()
             if self.canary is not None:
                 self.canary.start()
             undo.pop_all()
@@ -70,6 +74,7 @@ class Parts:
         self.server.stop()
         if self.grpc is not None:
             self.grpc.stop(self._shutdown_timeout_s)
+        self.listeners.stop()
         self.backend.ingest_workers.close()
         self.backend.query_workers.close()
         return self.pipeline.close()
@@ -145,7 +150,11 @@ class Parts:
 
     def _metrics(self) -> Response:
         ready = self.look().is_ready
-        text = metrics.render(service_metrics(self.pipeline, self.backend, ready=ready, canary=self.canary))
+        text = metrics.render(
+            service_metrics(
+                self.pipeline, self.backend, ready=ready, canary=self.canary, listeners=self.listeners
+            )
+        )
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
 
