@@ -21,6 +21,7 @@ from opentelemetry import context as otel_context
 from tracing.errors import RetryableExportError
 from tracing.spool.adoption import disk_bytes, spools
 from tracing.spool.courier import Carrier, Courier
+from tracing.spool.forking import begin_after_forks
 from tracing.spool.format import service_directory
 from tracing.spool.leftovers import ship_left
 from tracing.spool.limits import ShipperLimits
@@ -68,15 +69,15 @@ class Shipper:
         self._make_carrier = make_carrier
         self._counts: Counter[str] = Counter()
         self._run: _Run | None = None
+        self._is_wanted = False
         self.last_failure: str | None = None  # for a person to read; None since the last success
 
     def start(self) -> None:
-        """Start the thread, unless it runs in this process already."""
-        if self._run is None or self._run.pid != os.getpid():
-            first = self._run is None
-            self._begin()
-            if first:
-                self._spool.when_born_again(self._begin_in_child)
+        """Start the thread, unless it runs; in a process that is yet to be forked, its children start it."""
+        if not self._is_wanted:
+            self._is_wanted = True
+            self._spool.when_born_again(self._begin)
+            begin_after_forks(self._begin)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until what this process has logged so far is durable at the collector.
@@ -96,7 +97,7 @@ class Shipper:
 
     def stop(self, timeout_s: float) -> None:
         """Ship once more what there is, then end the thread; after `timeout_s` it is left to itself."""
-        run, self._run = self._run, None
+        run, self._run, self._is_wanted = self._run, None, False
         if run is not None and run.pid == os.getpid():
             run.is_stopping = True
             run.wake.set()
@@ -117,12 +118,12 @@ class Shipper:
             "ship_errors": counts["errors"],
         }
 
-    def _begin_in_child(self) -> None:
-        if self._run is not None and self._run.pid != os.getpid():
-            self._counts = Counter()
-            self._begin()
-
     def _begin(self) -> None:
+        """Start this process's thread, if it is wanted and not there."""
+        if not self._is_wanted or (self._run is not None and self._run.pid == os.getpid()):
+            return
+        if self._run is not None:
+            self._counts = Counter()  # those were the parent's
         run = self._run = _Run()
         thread = threading.Thread(target=self._work, args=(run,), name=THREAD_NAME, daemon=True)
         with _signals_blocked():
