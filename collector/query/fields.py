@@ -188,20 +188,21 @@ def _severities(name: str) -> tuple[int, int]:
 def _level(text: str) -> str:
     level = sc.normal_level(text)
     if level is None:
-        raise _unknown("level", text.upper(), [*sc.SEVERITY_NUMBERS, *sc.SEVERITY_ALIASES])
+        spellings = [*sc.SEVERITY_NUMBERS, *sc.SEVERITY_ALIASES]
+        raise _unknown("level", text.upper(), spellings, [*sc.SEVERITY_NUMBERS][::4])
     return level
 
 
 def _one_of(field: str, text: str, words: Iterable[str]) -> str:
     known = list(words)
     if text not in known:
-        raise _unknown(field, text, known)
+        raise _unknown(field, text, known, known)
     return text
 
 
-def _unknown(field: str, text: str, known: list[str]) -> QueryError:
-    near = get_close_matches(text, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known[:24])}"
+def _unknown(field: str, text: str, spellings: list[str], shown: list[str]) -> QueryError:
+    near = get_close_matches(text, spellings, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(shown)}"
     return QueryError(f"{field}: no such value as {text!r:.40}; {hint}")
 
 

@@ -71,6 +71,8 @@ def _syntax_error(message: str, text: str, origins: list[int]) -> QueryError:
         return QueryError("the search ends where a word was expected", position=len(text))
     position = origins[min(int(found[1]), len(origins) - 1)]
     if text[position] == ")":
+        if text[:position].rstrip().endswith("("):
+            return QueryError("there is nothing between these parentheses", position=position)
         return QueryError("this parenthesis was not opened", position=position)
     word = text[position:].split(maxsplit=1)[0][:40]
     return QueryError(
