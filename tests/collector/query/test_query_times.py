@@ -80,6 +80,8 @@ def test_days_and_clocks_are_those_of_a_zone() -> None:
     # Sunday, 2026-10-25T12:00:00Z; the night before, the clocks went back at 01:00Z.
     now_ns = 1_792_929_600 * SECOND
     assert parse_time("today", now_ns=now_ns, zone=berlin) == (1_792_929_600 - 14 * 3_600) * SECOND
+    on_monday_ns = now_ns + DAY_S * SECOND
+    assert parse_time("yesterday", now_ns=on_monday_ns, zone=berlin) == (1_792_929_600 - 14 * 3_600) * SECOND
     assert parse_time("yesterday 14:00", now_ns=now_ns, zone=berlin) == (1_792_929_600 - DAY_S) * SECOND
     assert (
         parse_time("monday", now_ns=now_ns, zone=berlin) == (1_792_929_600 - 14 * 3_600 - 6 * DAY_S) * SECOND
