@@ -75,6 +75,7 @@ TIMESTAMP_NS_MAX: Final = 253_402_300_799_999_999_999
 _TIMESTAMP: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):?(\d\d))"
 )
+_SECOND: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 _HEX32: Final = re.compile(r"[0-9a-f]{32}")
 _HEX16: Final = re.compile(r"[0-9a-f]{16}")
 ORJSON_OPTIONS: Final = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
@@ -126,10 +127,11 @@ def parse_timestamp(text: str) -> int:
 def _whole_second_ns(text: str) -> int | None:
     """Epoch nanoseconds of `2026-11-24T05:32:11`, UTC; None: the slow way shall say what is wrong."""
     try:
-        moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        # Not strptime: it imports its module on the first call, which a program may no longer be able to.
+        moment = datetime.fromisoformat(text).replace(tzinfo=UTC) if _SECOND.fullmatch(text) else None
     except ValueError:
         return None
-    return int(moment.timestamp()) * 1_000_000_000 if moment.year >= 1970 else None
+    return int(moment.timestamp()) * 1_000_000_000 if moment and moment.year >= 1970 else None
 
 
 def cut(text: str, chars_max: int = VALUE_CHARS_MAX) -> str:

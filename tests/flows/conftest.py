@@ -17,18 +17,7 @@ import pytest
 from collector.client import CollectorClient
 from collector.errors import Unreachable
 
-HERE = Path(__file__).parent
 START_TIMEOUT_S = 60.0  # a slow machine under load; a healthy start takes a second
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long runs out unless they were asked for (`-m soak`)."""
-    if "soak" in config.option.markexpr:
-        return
-    long = [item for item in items if item.get_closest_marker("soak") and item.path.parent == HERE]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
 
 
 class CollectorProcess:
