@@ -15,7 +15,7 @@ import msgspec
 
 from collector.diagnose.raised import raised_in
 from collector.diagnose.spread import Spread
-from collector.diagnose.visits import LOG, Edge, Operation, Visit, Vocabulary, answer_of, visits_of
+from collector.diagnose.visits import LOG, Edge, Operation, Visit, Vocabulary, visits_of
 from collector.model import Record, Trace
 from collector.templates import TemplateMiner
 
@@ -36,6 +36,7 @@ class OperationProfile(msgspec.Struct, kw_only=True):
     takes: dict[str, int] = {}  # step -> visits that take it at least once
     takes_failing: dict[str, int] = {}  # step -> those of them with an error in them or below
     repeats: dict[str, int] = {}  # step -> how often in all visits together
+    templates: dict[str, str] = {}  # step that is a log line, named by its place -> its template
     shapes: dict[int, int] = {}  # `Visit.shape` -> visits that have it
 
     def belongs_to_failure(self, token: str) -> bool:
@@ -200,6 +201,9 @@ class Profile(msgspec.Struct, kw_only=True):
             if before in profile.follows or len(profile.follows) < TOKENS_MAX:
                 nexts = profile.follows.setdefault(before, {})
                 nexts[after] = nexts.get(after, 0) + 1
+        for step in visit.steps:
+            if step.template is not None and len(profile.templates) < TOKENS_MAX:
+                profile.templates.setdefault(step.token, step.template.template_id)
         for token, count in Counter(step.token for step in visit.steps).items():
             if token in profile.takes or len(profile.takes) < TOKENS_MAX:
                 _add(profile.takes, token, 1)
@@ -211,7 +215,7 @@ class Profile(msgspec.Struct, kw_only=True):
 def gap_ns(visit: Visit) -> int:
     """How long a call was under way: of a message, until it was taken up; else without the callee's time."""
     node = visit.node
-    answer = answer_of(node)
+    answer = visit.answer
     if answer is None:
         return node.self_time_ns
     if node.record.span_kind == "PRODUCER":
@@ -295,6 +299,7 @@ def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
     for counts, more in zip(mine._counts, other._counts, strict=True):
         _add_all(counts, more)
     _add_all(mine.shapes, other.shapes)
+    mine.templates = other.templates | mine.templates
     for token, nexts in other.follows.items():
         _add_all(mine.follows.setdefault(token, {}), nexts)
 
@@ -334,6 +339,7 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
             self_time=old.self_time,
             shapes=old.shapes,
         )
+        new.templates = {token(name): new_id(identity) for name, identity in old.templates.items()}
         for counts, more in zip(new._counts, old._counts, strict=True):
             for name, count in more.items():
                 _add(counts, token(name), count)

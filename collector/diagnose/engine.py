@@ -80,24 +80,23 @@ def diagnose_window(
         start_ns, end_ns: the stretch, for the verdict.
         signals: which to use, by name.
     """
-    parts = _slices(traces)
-    verdict = _judge([Window(part, baseline) for part in parts], baseline, WINDOW, signals)
+    whole = Window(traces, baseline)
+    parts = [whole.part(part, baseline) for part in _slices(traces)]
+    verdict = _judge([whole, *parts], baseline, WINDOW, signals)
     return structs.replace(verdict, start_ns=start_ns, end_ns=end_ns)
 
 
 def _slices(traces: Sequence[Trace]) -> list[list[Trace]]:
-    """The whole stretch and, if it is long, each slice of it: a short fault is diluted in a long stretch."""
-    parts = [list(traces)]
+    """The slices of a long stretch, to be looked at one by one: a short fault is diluted in it."""
     starts = [trace.start_ns for trace in traces]
     first_ns, last_ns = min(starts, default=0), max(starts, default=0)
-    if last_ns - first_ns >= 2 * SLICE_NS:
-        slice_ns = max(SLICE_NS, (last_ns - first_ns) // SLICES_MAX + 1)
-        slices: dict[int, list[Trace]] = defaultdict(list)
-        for trace, start_ns in zip(traces, starts, strict=True):
-            slices[(start_ns - first_ns) // slice_ns].append(trace)
-        if len(slices) > 1:
-            parts += [slices[at] for at in sorted(slices)]
-    return parts
+    if last_ns - first_ns < 2 * SLICE_NS:
+        return []
+    slice_ns = max(SLICE_NS, (last_ns - first_ns) // SLICES_MAX + 1)
+    slices: dict[int, list[Trace]] = defaultdict(list)
+    for trace, start_ns in zip(traces, starts, strict=True):
+        slices[(start_ns - first_ns) // slice_ns].append(trace)
+    return [slices[at] for at in sorted(slices)] if len(slices) > 1 else []
 
 
 def _judge(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -75,13 +75,17 @@ class Step:
 class Visit:
     """One run of an operation."""
 
-    __slots__ = ("has_error", "node", "operation", "parent", "steps", "trace")
+    __slots__ = ("answer", "edge", "has_error", "node", "operation", "parent", "steps", "trace")
 
     def __init__(self, node: SpanNode, operation: Operation, parent: Visit | None, trace: Trace) -> None:
         self.node = node
         self.operation = operation
         self.parent = parent
         self.trace = trace
+        self.answer = answer_of(node)
+        self.edge = (  # of a call that was answered: between whom it goes
+            Edge(node.service, self.answer.service, operation_name(self.answer.name)) if self.answer else None
+        )
         self.steps: list[Step] = []
         self.has_error = False  # it, or a span or line below it, is an error
 
@@ -107,14 +111,6 @@ class Visit:
         calls = sorted(step.token for step in self.steps if step.node is not None)
         return zlib.crc32("\n".join(calls).encode("utf-8", "replace"))
 
-    @property
-    def edge(self) -> Edge | None:
-        """Of a client's or producer's span that was answered: between whom it goes."""
-        answer = answer_of(self.node)
-        if answer is None:
-            return None
-        return Edge(self.node.service, answer.service, operation_name(answer.name))
-
     def ancestors(self) -> Iterator[Visit]:
         """The visits that led to this one, nearest first."""
         above = self.parent
@@ -134,10 +130,6 @@ class Vocabulary:
         """The template of a log line; never changes those that are known."""
         message, group = record.message or "", record.logger or ""
         return self._known.find(message, group=group) or self._fresh.add(message, group=group)
-
-    def is_known(self, template: Template) -> bool:
-        """Whether the baseline has this template."""
-        return self._known.has(template.template_id)
 
 
 @lru_cache(maxsize=20_000)
@@ -219,8 +211,3 @@ def _call(node: SpanNode, child: SpanNode) -> Step:
     name = operation_name(reached.name)
     token = f"{CALL}{callee} {name}" if callee else f"{CALL}{name}"
     return Step(token, child.start_ns, child.record, node=child, callee=callee)
-
-
-def distinct_traces(visits: Sequence[Visit]) -> int:
-    """How many traces the visits belong to."""
-    return len({visit.trace.trace_id for visit in visits})

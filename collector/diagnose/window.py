@@ -26,11 +26,15 @@ class Window:
         logs_lost: that is so of most services: what brings the lines has failed.
     """
 
-    def __init__(self, traces: Sequence[Trace], baseline: Baseline) -> None:
+    def __init__(
+        self, traces: Sequence[Trace], baseline: Baseline, *, visits: list[Visit] | None = None
+    ) -> None:
         self.traces = list(traces)
-        self.vocabulary = baseline.vocabulary()
         self.known = baseline.profile
-        self.visits = visits_of(self.traces, self.vocabulary)
+        if visits is None:
+            visits = visits_of(self.traces, baseline.vocabulary())
+            _follow_moved_lines(visits, self.known)
+        self.visits = visits
         self.seen = Profile()
         self.seen.count(self.traces, self.visits)
         self.spans_lost = spans_lost(self.seen, self.known)
@@ -42,6 +46,11 @@ class Window:
         for visit in self.visits:
             if not visit.node.inferred:
                 self.by_operation[visit.operation].append(visit)
+
+    def part(self, traces: Sequence[Trace], baseline: Baseline) -> Window:
+        """A window of some of these traces."""
+        chosen = {id(trace) for trace in traces}
+        return Window(traces, baseline, visits=[v for v in self.visits if id(v.trace) in chosen])
 
     def _is_whole(self, visit: Visit) -> bool:
         """Whether a visit made exactly the calls that some healthy run made: then none of them is lost."""
@@ -59,7 +68,33 @@ class Window:
         entry = self.known.entries.get(self.visits[0].operation) if self.visits else None
         return entry.duration.quantile_ns(0.5) if entry else 0
 
-    @property
-    def services(self) -> list[str]:
-        """Every service that took part, by name."""
-        return sorted({visit.node.service for visit in self.visits})
+
+def _follow_moved_lines(visits: Sequence[Visit], known: Profile) -> None:
+    """Give log lines that a new version has moved within their file the names they had.
+
+    Where an operation logs a template at a place that the baseline does not know, the places at which it
+    logs this template are taken for those of the baseline, in the order of their lines, if they are as many.
+    """
+    places: dict[tuple[Operation, str], set[str]] = defaultdict(set)
+    for visit in visits:
+        for step in visit.steps:
+            if step.template is not None:
+                places[visit.operation, step.template.template_id].add(step.token)
+    names: dict[tuple[Operation, str], str] = {}
+    for (operation, template), now in places.items():
+        profile = known.operations.get(operation)
+        if profile is not None and any(token not in profile.takes for token in now):
+            was = [token for token, identity in profile.templates.items() if identity == template]
+            if len(was) == len(now):
+                pairs = zip(sorted(now, key=_line_order), sorted(was, key=_line_order), strict=True)
+                names.update(((operation, token), old) for token, old in pairs)
+    if names:
+        for visit in visits:
+            for step in visit.steps:
+                step.token = names.get((visit.operation, step.token), step.token)
+
+
+def _line_order(token: str) -> tuple[str, int]:
+    """Sorts the names of log lines by file and line number."""
+    digits = token[len(token.rstrip("0123456789")) :]
+    return token[: len(token) - len(digits)], int(digits or 0)

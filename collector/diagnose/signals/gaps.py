@@ -14,7 +14,7 @@ from typing import Final, Literal
 from collector.diagnose.baseline import gap_ns
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
 from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
-from collector.diagnose.visits import Edge, Visit, answer_of
+from collector.diagnose.visits import Edge, Visit
 from collector.diagnose.window import Window
 from collector.model import Evidence
 
@@ -86,9 +86,8 @@ def _callers_behind(shifts: Mapping[Edge, Shift], moved: Mapping[Edge, Shift]) -
 def _waits(window: Window) -> dict[Edge, list[Visit]]:
     waits: dict[Edge, list[Visit]] = defaultdict(list)
     for visit in window.visits:
-        edge = visit.edge
-        if edge is not None:
-            waits[edge].append(visit)
+        if visit.edge is not None:
+            waits[visit.edge].append(visit)
     return waits
 
 
@@ -111,7 +110,7 @@ def _finding(
     known, seen = window.known.edges[worst].gap, window.seen.edges[worst].gap
     visits = sorted(waits[worst], key=lambda visit: -gap_ns(visit))
     late = [visit for visit in visits if gap_ns(visit) > known.quantile_ns(0.95)] or visits[:1]
-    answer = answer_of(visits[0].node)
+    answer = visits[0].answer
     name = answer.name if answer else worst.name
     between = f"calls into {service}" if role == "callee" else f"calls out of {service}, whomever they reach,"
     is_queue = visits[0].node.record.span_kind == "PRODUCER"
@@ -137,7 +136,7 @@ def _finding(
 def _evidence(late: list[Visit], high_ns: int) -> list[Evidence]:
     cited = []
     for visit in late[: EVIDENCE_MAX // 2]:
-        answer = answer_of(visit.node)
+        answer = visit.answer
         why = (
             f"{length(gap_ns(visit))} of it the callee did not work; healthy calls at most {length(high_ns)}"
         )

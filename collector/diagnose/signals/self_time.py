@@ -13,7 +13,7 @@ from typing import Final
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
 from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
 from collector.diagnose.significance import corrected
-from collector.diagnose.visits import Operation, Visit, answer_of
+from collector.diagnose.visits import Operation, Visit
 from collector.diagnose.window import Window
 from collector.model import Evidence
 
@@ -61,7 +61,7 @@ def _finding(
         return None
     known, seen = window.known.operations[place].self_time, window.seen.operations[place].self_time
     visits = sorted(
-        (visit for visit in window.by_operation[place] if answer_of(visit.node) is None),
+        (visit for visit in window.by_operation[place] if visit.answer is None),
         key=lambda visit: -visit.node.self_time_ns,
     )
     slow = [visit for visit in visits if visit.node.self_time_ns > known.quantile_ns(0.95)] or visits[:1]

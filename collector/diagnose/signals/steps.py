@@ -27,6 +27,7 @@ SIGNAL: Final = "steps"
 # Another way through the code that is merely new says little: programs have more ways than a short
 # baseline has seen.
 NEW_PATH_WEIGHT: Final = 0.15
+NEW_PATH_DECADES_MAX: Final = 2.0  # and by itself it raises no alarm
 # A turn counts if it is taken this many times as often as usual, of all runs of its operation.
 MORE_OFTEN_MIN: Final = 1.3
 
@@ -99,7 +100,7 @@ def _judge(
         fault="changed_path",
         family="path",
         service=operation.service,
-        decades=NEW_PATH_WEIGHT * decades,
+        decades=min(NEW_PATH_WEIGHT * decades, NEW_PATH_DECADES_MAX),
         summary=f"{operation.name} in {operation.service} goes on with {_name(after)} after {_name(before)}, "
         f"where {_name(usual)} is usual ({share})",
         evidence=_evidence(taken, usual),
