@@ -22,7 +22,7 @@ Removed: what `delete` or `drop_before` took out is in no answer after it return
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -30,6 +30,8 @@ from collector.model import Record
 from collector.store.conditions import Condition, Everything
 
 EVERYTHING = Everything()
+MINUTE_NS: Final = 60_000_000_000
+STEPS_MAX: Final = 1_500  # a day by the minute
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +81,7 @@ class ServiceSummary(msgspec.Struct, frozen=True, kw_only=True):
     logs: int
     errors: int
     operations: int
-    duration_p50_ns: int | None  # of its spans, from the stored buckets: within 5 %
+    duration_p50_ns: int | None  # of its spans, from the stored buckets: within 2.5 %
     duration_p95_ns: int | None
 
 
@@ -102,6 +104,17 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
     callee: str
     calls: int
     errors: int
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened in one step of time."""
+
+    start_ns: int
+    spans: int
+    logs: int
+    errors: int
+    duration_p50_ns: int | None  # of the spans, from the stored buckets: within 2.5 %
+    duration_p95_ns: int | None
 
 
 class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,4 +265,26 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Commit and let go of every file; closing twice is harmless."""
+        ...
+
+
+class Timeline(Protocol):
+    """What a store may know beside: how records come over time."""
+
+    def rates(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int,
+        end_ns: int,
+        step_ns: int = MINUTE_NS,
+    ) -> list[Rate]:
+        """Records, errors and durations step by step, empty steps too, earliest first.
+
+        Steps begin at multiples of `step_ns` since 1970; of the first and the last only what lies between
+        `start_ns` (included) and `end_ns` (not included) is counted.
+
+        Raises:
+            QueryError: the step is not whole minutes, or there would be more than `STEPS_MAX` steps.
+        """
         ...

@@ -23,11 +23,13 @@ from collector.store.conditions import (
 )
 from collector.store.contract import (
     EVERYTHING,
+    MINUTE_NS,
     Appended,
     Bucket,
     Edge,
     OperationSummary,
     Page,
+    Rate,
     ServiceSummary,
     StoreStats,
     TraceSummary,
@@ -42,6 +44,7 @@ from collector.store.summaries import (
     tally_records,
     top_buckets,
 )
+from collector.store.timeline import rates_of, steps_between, tally_by_step
 
 
 class MemoryStore:
@@ -195,6 +198,18 @@ class MemoryStore:
                 total, errors = calls[caller, record.service]
                 calls[caller, record.service] = total + 1, errors + record.is_error
         return edges_from(calls)
+
+    def rates(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int,
+        end_ns: int,
+        step_ns: int = MINUTE_NS,
+    ) -> list[Rate]:
+        """See `Timeline.rates`."""
+        steps = steps_between(start_ns, end_ns, step_ns)
+        return rates_of(steps, tally_by_step(self._matching(condition, start_ns, end_ns), step_ns))
 
     def stats(self) -> StoreStats:
         """See `Store.stats`."""

@@ -16,6 +16,7 @@ import tantivy
 from collector.model import Record
 from collector.store.codec import unpack
 from collector.store.conditions import tokens
+from collector.store.contract import MINUTE_NS
 from collector.store.durations import bucket_of
 from collector.store.embedded import terms as t
 
@@ -38,7 +39,6 @@ BODY: Final = "body"  # see `codec.py`
 
 I64_MIN: Final = -(2**63)
 I64_MAX: Final = 2**63 - 1
-MINUTE_NS: Final = 60_000_000_000
 _TOKENIZER: Final = "words"
 
 # Identities are hashed modulo a prime, so that they fit a number column: 2**-61 is the chance that

@@ -15,16 +15,18 @@ from collector.model import Record
 from collector.store.conditions import Condition, Equals, counted, facet_field
 from collector.store.contract import (
     EVERYTHING,
+    MINUTE_NS,
     Appended,
     Bucket,
     Edge,
     OperationSummary,
     Page,
+    Rate,
     ServiceSummary,
     StoreStats,
     TraceSummary,
 )
-from collector.store.embedded import calls, counting, finding
+from collector.store.embedded import calls, counting, finding, rates
 from collector.store.embedded import schema as sc
 from collector.store.embedded import terms as t
 from collector.store.embedded.limits import StoreLimits
@@ -35,6 +37,7 @@ from collector.store.embedded.translate import terms_query
 from collector.store.embedded.writing import Writer
 from collector.store.paging import place_of, read_cursor, write_cursor
 from collector.store.summaries import operation_summaries, service_summaries, top_buckets
+from collector.store.timeline import rates_of, steps_between
 
 _T = TypeVar("_T")
 
@@ -263,6 +266,21 @@ class EmbeddedStore:
     def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
         """See `Store.edges`."""
         return self._read(lambda snapshots: calls.edges(snapshots, start_ns, end_ns))
+
+    def rates(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int,
+        end_ns: int,
+        step_ns: int = MINUTE_NS,
+    ) -> list[Rate]:
+        """See `Timeline.rates`."""
+        steps = steps_between(start_ns, end_ns, step_ns)
+        tallies = self._read(
+            lambda snapshots: rates.tallies(plans(snapshots, counted(condition), start_ns, end_ns), steps)
+        )
+        return rates_of(steps, tallies)
 
     def stats(self) -> StoreStats:
         """See `Store.stats`."""

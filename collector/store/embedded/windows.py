@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import tantivy
 
+from collector.store.contract import MINUTE_NS
 from collector.store.embedded import schema as sc
 from collector.store.embedded.snapshot import Snapshot
 from collector.store.embedded.translate import EVERY, minutes_query
@@ -56,4 +57,4 @@ class Window:
         first = last - minutes + 1
         if minutes > _MINUTES_MAX or snapshot.bounds is None or first <= sc.minute_of(snapshot.bounds[0]):
             return cls(EVERY, minutes, None)
-        return cls(minutes_query(first, last), minutes, first * sc.MINUTE_NS)
+        return cls(minutes_query(first, last), minutes, first * MINUTE_NS)

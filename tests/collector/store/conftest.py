@@ -11,6 +11,11 @@ import pytest
 from collector.store.contract import Store
 from collector.store.memory import MemoryStore
 from collector.testing.store_contract import StoreContract
+from collector.testing.store_rates import TimelineContract
+
+
+class _Contract(StoreContract, TimelineContract):
+    """All promises there are."""
 
 
 def _same(store: Store) -> Store:
@@ -30,6 +35,6 @@ def kit_rejects() -> Callable[..., None]:
 
 
 def _run(promise: str, store: Store, reopen: Callable[[Any], Store]) -> None:
-    test = getattr(StoreContract(), promise)
+    test = getattr(_Contract(), promise)
     given = {"store": store, "reopen": reopen}
     test(**{name: given[name] for name in inspect.signature(test).parameters})

@@ -12,11 +12,12 @@ from collector.store.contract import Store
 from collector.store.embedded import EmbeddedStore, StoreLimits
 from collector.store.memory import MemoryStore
 from collector.testing.store_contract import Reopen, StoreContract
+from collector.testing.store_rates import TimelineContract
 
 _IN_MEMORY = "a store in memory ends with its process"
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, TimelineContract):
     cannot_keep: ClassVar = {
         "test_what_is_committed_survives_a_crash": _IN_MEMORY,
         "test_replaying_everything_after_a_crash_stores_nothing_twice": _IN_MEMORY,
@@ -33,7 +34,7 @@ class TestMemoryStore(StoreContract):
         return lambda store: store
 
 
-class TestEmbeddedStore(StoreContract):
+class TestEmbeddedStore(StoreContract, TimelineContract):
     limits = StoreLimits()
 
     @pytest.fixture

@@ -25,8 +25,7 @@ from collector.store.conditions import (
     Wildcard,
     Words,
 )
-from collector.store.contract import Store
-from collector.store.embedded import EmbeddedStore, StoreLimits, calls, counting, finding, windows
+from collector.store.embedded import EmbeddedStore, StoreLimits, calls, counting, finding, rates, windows
 from collector.store.memory import MemoryStore
 from collector.testing.store_samples import DAY_NS, NASTY_KEYS, NASTY_VALUES, SECOND_NS, START_NS, numbered
 
@@ -155,7 +154,9 @@ windows_of_time = st.fixed_dictionaries({"start_ns": st.none() | times, "end_ns"
 
 
 @contextmanager
-def both_stores(written: list[list[Record]], limits: StoreLimits) -> Iterator[tuple[Store, Store]]:
+def both_stores(
+    written: list[list[Record]], limits: StoreLimits
+) -> Iterator[tuple[EmbeddedStore, MemoryStore]]:
     """An embedded store and one in memory with the same records."""
     with tempfile.TemporaryDirectory() as directory:
         embedded, memory = EmbeddedStore.open(Path(directory), limits=limits), MemoryStore()
@@ -177,6 +178,7 @@ def every_way_is_taken() -> Iterator[None]:
         patch.setattr(finding, "_REJECTED_MAX", 1)
         patch.setattr(finding, "_RECORDS_AT_ONCE", 3)
         patch.setattr(counting, "_QUERIES_MAX", 1)
+        patch.setattr(rates, "_MINUTES_AT_ONCE", 20)
         patch.setattr(calls, "_LOOKED_UP_MAX", 1)
         yield
 
@@ -233,6 +235,10 @@ def test_lists_and_facets(
     with both_stores(written, limits) as (embedded, memory):
         assert embedded.services(**window) == memory.services(**window)
         assert embedded.edges(**window) == memory.edges(**window)
+        for step_ns in (60 * SECOND_NS, 7 * 60 * SECOND_NS, DAY_NS):
+            time: dict[str, Any] = {"start_ns": START_NS + 30, "end_ns": START_NS + 500 * 60 * SECOND_NS}
+            found = embedded.rates(condition, step_ns=step_ns, **time)
+            assert found == memory.rates(condition, step_ns=step_ns, **time)
         for service in ("orders", "pay", "Été", "none"):
             assert embedded.operations(service, **window) == memory.operations(service, **window)
         for field in FIELDS:
