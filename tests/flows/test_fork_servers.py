@@ -41,7 +41,8 @@ APP = """
 SERVERS = {
     "gunicorn": [
         *["-m", "gunicorn", "--preload", "--workers", str(WORKERS), "--threads", "2"],
-        *["--no-control-socket", "--bind", "127.0.0.1:{port}", "app:application"],
+        # A worker that is told to end while it boots never hears it, with us or without.
+        *["--graceful-timeout", "2", "--no-control-socket", "--bind", "127.0.0.1:{port}", "app:application"],
     ],
     # Its workers are made by a fork of its own, without Python's hooks (no --py-call-osafterfork).
     "uwsgi": [
