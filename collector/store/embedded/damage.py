@@ -42,15 +42,25 @@ def damaged_files(index: Path) -> list[str]:
     for _ in range(_ATTEMPTS_MAX):
         try:
             meta = (index / "meta.json").read_bytes()
-            segments = msgspec.json.decode(meta, type=_Meta).segments
+            stems = segments_of(meta)
         except (OSError, msgspec.DecodeError) as error:
             return [f"meta.json: {error}"]
         found = []
-        for segment in segments:
-            found += _damage_of_segment(index, segment.segment_id.replace("-", ""))
+        for stem in stems:
+            found += _damage_of_segment(index, stem)
         if not found or (index / "meta.json").read_bytes() == meta:
             return found
     return found
+
+
+def segments_of(meta: bytes) -> list[str]:
+    """What the names of an index's files begin with, a name for each segment of its `meta.json`.
+
+    Raises:
+        msgspec.DecodeError: it is not what tantivy writes.
+    """
+    segments = msgspec.json.decode(meta, type=_Meta).segments
+    return [segment.segment_id.replace("-", "") for segment in segments]
 
 
 def _damage_of_segment(index: Path, stem: str) -> list[str]:

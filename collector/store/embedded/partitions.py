@@ -21,6 +21,7 @@ from threading import RLock
 from typing import Final
 
 from collector.errors import Damaged, DataDirectoryInUse, StoreFailed
+from collector.store.embedded.backup import copy_partition
 from collector.store.embedded.damage import damaged_files
 from collector.store.embedded.files import sync_directory
 from collector.store.embedded.limits import StoreLimits
@@ -237,6 +238,31 @@ class Partitions:
                 sync_directory(self._home)
                 self.save_state()
         return dropped
+
+    def copy_to(self, target: Path) -> int:
+        """Copy every partition as it was at its last commit; how many bytes they have.
+
+        Raises:
+            StoreFailed: the target is not empty, or files changed too often meanwhile.
+            OSError: the disk is full or failed.
+        """
+        if target.exists() and any(target.iterdir()):
+            raise StoreFailed(f"{target}: not empty; give a directory that is, or a new one")
+        (target / PARTITIONS).mkdir(parents=True, exist_ok=True)
+        # Before the partitions: a number that is durable then is durable in what is copied later. How many
+        # records they will have nobody knows by then.
+        state = read_state(self.directory)
+        state.documents = {}
+        copied = 0
+        for partition in self.all:
+            try:
+                copied += copy_partition(partition.path, target / PARTITIONS / partition.name)
+            except FileNotFoundError:
+                # Dropped meanwhile.
+                shutil.rmtree(target / PARTITIONS / partition.name, ignore_errors=True)
+        write_state(target, state, durable=True)
+        sync_directory(target / PARTITIONS)
+        return copied
 
     def close(self) -> None:
         """Let go of every file; what was not committed is lost."""

@@ -136,6 +136,19 @@ class EmbeddedStore:
         """Read every file and compare its checksum; set damaged partitions aside; how many there were."""
         return self._partitions.set_damaged_aside()
 
+    def backup(self, target: Path) -> int:
+        """Copy everything that is committed into an empty directory; how many bytes it has there.
+
+        A writer commits first. A reader may do it while another process writes. The copy is a store.
+
+        Raises:
+            StoreFailed: the target is not empty, or files changed too often meanwhile.
+            OSError: the disk is full or failed.
+        """
+        if not self._read_only:
+            self.commit()
+        return self._partitions.copy_to(target)
+
     def close(self) -> None:
         """See `Store.close`."""
         if not self._read_only:

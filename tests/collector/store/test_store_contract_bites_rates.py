@@ -41,8 +41,8 @@ class BeginsStepsAtTheStart(MemoryStore):
         found = []
         for start_ns in steps:
             records = self._matching(condition, start_ns, min(start_ns + steps.step, asked["end_ns"]))
-            tallies = tally_by_step(records, 10**30)
-            found += rates_of(range(start_ns, start_ns + 1), {start_ns: one for one in tallies.values()})
+            for tally in tally_by_step(records, 10**30).values():
+                found += rates_of(range(start_ns, start_ns + 1), {start_ns: tally})
         return found
 
 
