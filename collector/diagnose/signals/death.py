@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
-from collector.diagnose.visits import Visit
+from collector.diagnose.visits import Visit, place
 from collector.diagnose.window import Window
-from collector.model import Evidence
+from collector.model import Evidence, Record
 
 SIGNAL: Final = "death"
 
@@ -42,6 +42,7 @@ def _finding(visits: list[Visit]) -> Finding:
     else:
         decades, fate = KILLED_DECADES, f"when its process was {ended}"
     node = inner.node
+    last = _last_line(visits)
     return Finding(
         signal=SIGNAL,
         fault="process_died",
@@ -53,25 +54,21 @@ def _finding(visits: list[Visit]) -> Finding:
         visits=[inner],
         operation=node.name,
         instance=instance_of(visits),
-        location=_last_place(inner),
+        location=place(last) if last is not None else None,
         refuted_by="an end of this span, or a later line of the same process",
     )
 
 
 def _evidence(visits: list[Visit], inner: Visit, fate: str) -> list[Evidence]:
     cited = [evidence(inner.node.record, f"started and never ended, {fate}")]
-    if inner.node.logs:
-        cited.append(evidence(inner.node.logs[-1], "the last line of the process in this trace"))
+    last = _last_line(visits)
+    if last is not None:
+        cited.append(evidence(last, "the last line of the process in its open spans"))
     outer = [visit for visit in visits if visit is not inner]
     cited += [evidence(visit.node.record, "was open around it") for visit in outer]
     return cited[:EVIDENCE_MAX]
 
 
-def _last_place(visit: Visit) -> str | None:
-    """Where the last log line was written."""
-    for log in reversed(visit.node.logs):
-        source = log.source
-        if source is not None and source.file:
-            function = f" in {source.function}" if source.function else ""
-            return f"{source.file}:{source.line}{function}"
-    return None
+def _last_line(visits: list[Visit]) -> Record | None:
+    lines = [log for visit in visits for log in visit.node.logs]
+    return max(lines, key=lambda log: (log.timestamp_ns, log.uid), default=None)

@@ -50,7 +50,7 @@ def _finding(window: Window, records: list[Raised]) -> Finding:
         fault="exception",
         family="failure",
         service=operation.service,
-        decades=decades + DIRECT_DECADES if decades else 0.0,
+        decades=decades + DIRECT_DECADES * min(1.0, decades),
         summary=f"{operation.service} raised {raised}{where}",
         evidence=_evidence(records),
         visits=visits,

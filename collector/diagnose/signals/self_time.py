@@ -16,6 +16,7 @@ from collector.diagnose.significance import corrected
 from collector.diagnose.visits import Operation, Visit
 from collector.diagnose.window import Window
 from collector.model import Evidence
+from tracing.semconv import CODE_FILE, CODE_FUNCTION, CODE_LINE
 
 SIGNAL: Final = "self_time"
 OCTAVES_MIN: Final = 0.7  # a service that is less than 1.6 times slower does not break anything
@@ -59,30 +60,40 @@ def _finding(
     place = max(sorted(own), key=lambda operation: own[operation].excess_ns(drift))
     if window.is_one_trace and own[place].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
         return None
-    known, seen = window.known.operations[place].self_time, window.seen.operations[place].self_time
+    known = window.known.operations[place].self_time
     visits = sorted(
         (visit for visit in window.by_operation[place] if visit.answer is None),
         key=lambda visit: -visit.node.self_time_ns,
     )
     slow = [visit for visit in visits if visit.node.self_time_ns > known.quantile_ns(0.95)] or visits[:1]
+    typical_ns = visits[len(visits) // 2].node.self_time_ns
+    everything = f"; all that {service} does takes {times(whole.octaves - drift)} as long as usual"
     return Finding(
         signal=SIGNAL,
         fault="slow",
         family="delay",
         service=service,
         decades=decades,
-        summary=f"{place.name} in {service} spends {length(seen.quantile_ns(0.5))} in itself, "
-        f"healthy runs {length(known.quantile_ns(0.5))} (at most {length(known.quantile_ns(1.0))}); "
-        f"{service} as a whole takes {times(whole.octaves - drift)} as long as usual",
+        summary=f"{place.name} in {service} takes {length(typical_ns)} itself, half of the healthy runs need "
+        f"at most {length(known.quantile_ns(0.5))}, all at most {length(known.quantile_ns(1.0))}"
+        + (everything if len(own) > 1 and whole.octaves - drift >= OCTAVES_MIN else ""),
         evidence=[
             _cite(visit, known.quantile_ns(0.5), known.quantile_ns(0.99)) for visit in slow[:EVIDENCE_MAX]
         ],
         visits=slow,
         operation=place.name,
         instance=instance_of(slow),
-        location=None,
+        location=_declared_at(slow[0]),
         refuted_by=f"healthy runs of {place.name} that take as long",
     )
+
+
+def _declared_at(visit: Visit) -> str | None:
+    """The code that the span says it runs."""
+    attributes = visit.node.record.attributes
+    file, line, function = (attributes.get(key) for key in (CODE_FILE, CODE_LINE, CODE_FUNCTION))
+    where = f"{file}:{line}" if file and line else file
+    return " in ".join(str(part) for part in (where, function) if part) or None
 
 
 def _cite(visit: Visit, median_ns: int, high_ns: int) -> Evidence:
