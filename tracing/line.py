@@ -256,7 +256,8 @@ def check(fields: dict[str, Any]) -> None:
                 "bad_duration", f"a count of nanoseconds, got {duration!r:.64}", field=sc.DURATION_NS
             )
     for key, kinds in _TYPES.items():
-        if fields.get(key) is not None and not isinstance(fields[key], kinds):
+        value = fields.get(key)
+        if value is not None and (not isinstance(value, kinds) or value is True or value is False):
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise InvalidLine("wrong_type", f"{key}: {expected} expected, got {fields[key]!r:.64}", field=key)
 
@@ -291,6 +292,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     sc.EVENTS: (list,),
     sc.LINKS: (list,),
     sc.TRACE_FLAGS: (int,),
+    sc.DURATION_NS: (int,),
     sc.RESOURCE: (dict,),
     sc.LOSS: (dict,),
     sc.CLOSE: (dict,),
