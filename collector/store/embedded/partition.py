@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,21 @@ from collector.store.embedded.files import replace_file, sync_directory
 from collector.store.embedded.profiles import Dictionary
 from collector.store.embedded.snapshot import Bounds, Snapshot, Unreadable, guarded
 
+# From a format to the next: each takes a partition's directory and leaves it in the next format's form.
+# The format is written after each step, so that a crash in between repeats a step and never skips one.
+FORMAT_VERSION: Final = 1
+UPGRADES: Final[dict[int, Callable[[Path], None]]] = {}
+
 NOTE: Final = "partition.json"
 DICTIONARY: Final = "dictionary"
 INDEX: Final = "index"
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a partition says of itself in `partition.json`."""
+
+    format: int
+    replaces: str | None = None  # name of the partition whose place it takes
 
 
 class Partition:
@@ -37,7 +50,8 @@ class Partition:
         """
         self.path = path
         self.name = path.name
-        _check_note(path)
+        self._read_only = read_only
+        self.replaces = _brought_up_to_date(path, read_only=read_only).replaces
         self.dictionary = Dictionary(path / DICTIONARY, writable=not read_only)
         self._index = guarded(self.name, lambda: sc.open_index(str(path / INDEX)))
         self._writer: tantivy.IndexWriter | None = None
@@ -50,7 +64,7 @@ class Partition:
         self.appended = self.snapshot.documents  # records, visible or not
 
     @classmethod
-    def create(cls, path: Path) -> Partition:
+    def create(cls, path: Path, *, replaces: str | None = None) -> Partition:
         """Make an empty partition.
 
         Raises:
@@ -60,8 +74,7 @@ class Partition:
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / INDEX).mkdir(parents=True)
         sc.open_index(str(unfinished / INDEX), create=True)
-        note = msgspec.json.encode({"format": sc.FORMAT_VERSION})
-        replace_file(unfinished / NOTE, note, durable=True)
+        _write_note(unfinished, Note(format=FORMAT_VERSION, replaces=replaces))
         sync_directory(unfinished)
         unfinished.rename(path)
         sync_directory(path.parent)
@@ -74,9 +87,10 @@ class Partition:
 
     def _take_snapshot(self) -> Snapshot:
         guarded(self.name, self._index.reload)
-        # After the index: a commit makes the dictionary durable first, so this order leaves no number
-        # without its entry.
-        self.dictionary.load()
+        if self._read_only:
+            # After the index: a commit makes the dictionary durable first, so this order leaves no
+            # number without its entry.
+            self.dictionary.load()
         return Snapshot(self.name, guarded(self.name, self._index.searcher), self.dictionary, self._bounds)
 
     def _highest_seq(self) -> int:
@@ -190,13 +204,27 @@ class Partition:
         return total
 
 
-def _check_note(path: Path) -> None:
+def _brought_up_to_date(path: Path, *, read_only: bool) -> Note:
+    """Read a partition's note, and bring an older one to the present format first."""
     try:
-        found = msgspec.json.decode((path / NOTE).read_bytes())["format"]
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+        note = msgspec.json.decode((path / NOTE).read_bytes(), type=Note)
+    except (OSError, msgspec.DecodeError) as error:
         raise Damaged(f"{path / NOTE}: {error}") from error
-    if found != sc.FORMAT_VERSION:
+    if note.format > FORMAT_VERSION:
         raise CollectorError(
-            f"{path}: written in format {found}, this version reads {sc.FORMAT_VERSION}; "
+            f"{path}: written in format {note.format}, this version reads up to {FORMAT_VERSION}; "
             "use the version of backtrail that wrote it, or a newer one"
         )
+    if note.format < FORMAT_VERSION and read_only:
+        raise CollectorError(
+            f"{path}: format {note.format} has to be brought up to date; start the collector"
+        )
+    while note.format < FORMAT_VERSION:
+        UPGRADES[note.format](path)
+        note = msgspec.structs.replace(note, format=note.format + 1)
+        _write_note(path, note)
+    return note
+
+
+def _write_note(path: Path, note: Note) -> None:
+    replace_file(path / NOTE, msgspec.json.encode(note), durable=True)

@@ -3,7 +3,8 @@
 ```text
 lock                 held with flock by the writer
 state.json           see `state.py`
-partitions/2026-11-24.0/    arrived on that day (UTC); .1 when .0 was full
+partitions/
+  2026-11-24.0/      what arrived on that day (UTC); .1 when .0 was full; .0~1 is .0 written anew
 damaged/…            set aside: not what was written; kept for a person to look at
 ```
 """
@@ -14,7 +15,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import RLock
@@ -26,6 +27,7 @@ from collector.store.embedded.damage import damaged_files
 from collector.store.embedded.files import sync_directory
 from collector.store.embedded.limits import StoreLimits
 from collector.store.embedded.partition import INDEX, Partition
+from collector.store.embedded.rewriting import has_deletions, rewritten
 from collector.store.embedded.state import State, read_state, write_state
 
 PARTITIONS: Final = "partitions"
@@ -60,7 +62,11 @@ class Partitions:
                 shutil.rmtree(leftover, ignore_errors=True)
         self.state: State = read_state(directory)
         self._unreadable: set[str] = set()  # a reader passes these over, and leaves them where they are
-        self._open_all()
+        try:
+            self._open_all()
+        except BaseException:
+            self.close()  # the lock above all
+            raise
 
     def _open_all(self) -> None:
         to_verify = self.limits.verify_at_open_bytes_max
@@ -77,7 +83,11 @@ class Partitions:
                     self._set_aside(path, damage[0])
                     continue
             opened.append(partition)
-        self.all = tuple(reversed(opened))
+        self.all = _without_replaced(reversed(opened))
+        if not self.read_only:
+            for partition in opened:
+                if partition not in self.all:  # a crash came before the removal of the old one
+                    self._remove(partition.path)
 
     def _paths(self) -> list[Path]:
         try:
@@ -162,7 +172,7 @@ class Partitions:
                     self._set_aside(path, str(error))
                     continue
                 present.append(partition)
-            self.all = tuple(present)
+            self.all = _without_replaced(present)
             self.state = read_state(self.directory)
 
     # ------------------------------------------------------------ writing
@@ -231,13 +241,42 @@ class Partitions:
                 if leaves(partition):
                     dropped += partition.snapshot.documents
                     self._forget(partition)
-                    gone = partition.path.with_name(f".dropped-{partition.name}")
-                    partition.path.rename(gone)
-                    shutil.rmtree(gone, ignore_errors=True)
+                    self._remove(partition.path)
             if dropped:
                 sync_directory(self._home)
                 self.save_state()
         return dropped
+
+    def _remove(self, path: Path) -> None:
+        # First renamed, so that half a partition is never taken for one.
+        gone = path.with_name(f".dropped-{path.name}")
+        path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def purge(self) -> int:
+        """Write every partition anew that holds bytes of deleted records; how many were.
+
+        Raises:
+            StoreFailed: the disk is full or failed; what was done stays done.
+        """
+        purged = 0
+        for partition in self.all:
+            if not has_deletions(partition.path):
+                continue
+            partition.close_writer()
+            day, number, generation = name_parts(partition.name)
+            target = self._home / f"{day}.{number}~{generation + 1}"
+            try:
+                made = rewritten(partition, target, heap_bytes=self.limits.writer_heap_bytes)
+            except OSError as error:
+                raise StoreFailed(f"{partition.path}: cannot be written anew: {error}") from error
+            with self._lock:
+                self.all = tuple(made if one is partition else one for one in self.all)
+                self._remove(partition.path)
+                sync_directory(self._home)
+                self.save_state()
+            purged += 1
+        return purged
 
     def copy_to(self, target: Path) -> int:
         """Copy every partition as it was at its last commit; how many bytes they have.
@@ -274,6 +313,13 @@ class Partitions:
             self._lock_file = None
 
 
+def _without_replaced(partitions: Iterable[Partition]) -> tuple[Partition, ...]:
+    """The partitions without those in whose place another one has come."""
+    found = list(partitions)
+    replaced = {partition.replaces for partition in found}
+    return tuple(partition for partition in found if partition.name not in replaced)
+
+
 def day_of(received_ns: int) -> str:
     """The day of a time of arrival, UTC, as partitions are named: `2026-11-24`."""
     days = min(max(received_ns, 0) // DAY_NS, 2_932_896)  # the last day of the year 9999
@@ -287,8 +333,15 @@ def end_of_day_ns(day: str) -> int:
 
 def partition_key(path: Path) -> tuple[str, int]:
     """Day and number in a partition's name, which sort by age."""
-    day, _, number = path.name.partition(".")
-    return day, int(number) if number.isdigit() else 0
+    day, number, _ = name_parts(path.name)
+    return day, number
+
+
+def name_parts(name: str) -> tuple[str, int, int]:
+    """Day, number within the day, and how often it was written anew: `2026-11-24.0~1`."""
+    day, _, rest = name.partition(".")
+    number, _, generation = rest.partition("~")
+    return day, int(number) if number.isdigit() else 0, int(generation) if generation.isdigit() else 0
 
 
 def _locked(path: Path) -> int:

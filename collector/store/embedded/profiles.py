@@ -15,6 +15,7 @@ puts ids into span names) end in more partitions, not in more memory: see `parti
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 from zlib import crc32
@@ -201,18 +202,17 @@ class Dictionary:
 
     def _add_profile(self, profile: Profile) -> int:
         number = len(self.profiles)
-        self.profile_records.append(profile.as_record())
+        profile, record = _shared_profile(profile)
+        self.profile_records.append(record)
         self.profiles.append(profile)
         self._profile_ids[profile] = number
         return number
 
     def _add_resource(self, body: bytes) -> int:
         number = len(self.resources)
-        resource = unpack_resource(body)
-        self.resource_records.append(
-            Record(uid="", timestamp_ns=0, level="", severity_number=0, service="", resource=resource)
-        )
-        self.resources.append(resource if resource else NO_ATTRIBUTES)
+        record = _shared_resource(body)
+        self.resource_records.append(record)
+        self.resources.append(record.resource)
         self._resource_ids[body] = number
         return number
 
@@ -264,6 +264,18 @@ class Dictionary:
                 self._matching.clear()
             self._matching[key] = count, numbers
         return numbers
+
+
+# The days of a store have nearly the same profiles and resources: one object each, for all of them.
+@lru_cache(maxsize=50_000)
+def _shared_profile(profile: Profile) -> tuple[Profile, Record]:
+    return profile, profile.as_record()
+
+
+@lru_cache(maxsize=10_000)
+def _shared_resource(body: bytes) -> Record:
+    resource = unpack_resource(body) or NO_ATTRIBUTES
+    return Record(uid="", timestamp_ns=0, level="", severity_number=0, service="", resource=resource)
 
 
 _profile_decoder: Final[msgspec.json.Decoder[Profile]] = msgspec.json.Decoder(Profile)

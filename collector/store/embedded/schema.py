@@ -20,8 +20,6 @@ from collector.store.contract import MINUTE_NS
 from collector.store.durations import bucket_of
 from collector.store.embedded import terms as t
 
-FORMAT_VERSION: Final = 1
-
 PROFILE: Final = "profile"  # number in the partition's dictionary
 RESOURCE: Final = "resource"  # likewise
 ORDER: Final = "order"  # timestamp_ns, clamped to 64 bits (the year 2262)

@@ -132,6 +132,20 @@ class EmbeddedStore:
                 leaving.add(partition.name)
             return self._partitions.drop(lambda one: one.name in leaving)
 
+    def purge(self) -> int:
+        """Take the bytes of deleted records off the disk, partition by partition; how many held any.
+
+        A deleted record is in no answer, but its bytes stay until this, or until its day is dropped.
+        Costs what writing the rest of the partition again costs.
+
+        Raises:
+            StoreFailed: the disk is full or failed; what was done stays done.
+        """
+        self._check_writable()
+        with self._write_lock:
+            self._writer.commit()
+            return self._partitions.purge()
+
     def scrub(self) -> int:
         """Read every file and compare its checksum; set damaged partitions aside; how many there were."""
         return self._partitions.set_damaged_aside()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from collector.errors import CollectorError, Damaged
 from collector.store.embedded import EmbeddedStore, StoreLimits
 from collector.store.embedded.damage import damage_of_file, damaged_files
 from collector.store.embedded.partition import DICTIONARY, INDEX, NOTE
@@ -134,15 +133,6 @@ def test_an_error_on_sound_files_stays_an_error(directory: Path, monkeypatch: py
         store.count()
     assert store.stats().damaged_partitions == 0
     store.close()
-
-
-def test_a_newer_format_is_refused_and_left_alone(directory: Path) -> None:
-    """With a sentence that says what to do."""
-    (directory / PARTITIONS / FIRST / NOTE).write_bytes(b'{"format":99}')
-    with pytest.raises(CollectorError, match="format 99") as raised:
-        EmbeddedStore.open(directory)
-    assert not isinstance(raised.value, Damaged)
-    assert (directory / PARTITIONS / FIRST).is_dir()
 
 
 def test_every_flipped_bit_of_every_file_is_found(directory: Path) -> None:
