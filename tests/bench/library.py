@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +66,26 @@ def log_ours(directory: Path, operations: int) -> float:
         return timed(_log_calls(_logger()), operations)
 
 
+def log_ours_mapped(directory: Path, operations: int) -> float:
+    """The same into a mapped segment; needs a directory on a file system that is known to be good."""
+    import tracing
+
+    logging.getLogger().addHandler(logging.NullHandler())
+    _configure(directory, spool_mode="mapped")
+    with tracing.span("bench"):
+        return timed(_log_calls(_logger()), operations)
+
+
+def log_ours_unredacted(directory: Path, operations: int) -> float:
+    """The same as `log_ours` with redaction switched off."""
+    import tracing
+
+    logging.getLogger().addHandler(logging.NullHandler())
+    _configure(directory, redact=False)
+    with tracing.span("bench"):
+        return timed(_log_calls(_logger()), operations)
+
+
 def log_otel(directory: Path, operations: int) -> float:
     """OpenTelemetry's handler and batch processor inside a span; its exporter throws everything away."""
     from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
@@ -94,7 +117,7 @@ def _discarding_log_exporter() -> Any:
     return Discard()
 
 
-def _otel_tracer() -> Any:
+def _otel_provider() -> Any:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -104,7 +127,11 @@ def _otel_tracer() -> Any:
 
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Discard()))
-    return provider.get_tracer("bench")
+    return provider
+
+
+def _otel_tracer() -> Any:
+    return _otel_provider().get_tracer("bench")
 
 
 # ------------------------------------------------------------------ a span with five attributes
@@ -159,6 +186,18 @@ def span_ours_front_door(directory: Path, operations: int) -> float:
         return timed(run, operations)
 
 
+def span_beside(directory: Path, operations: int) -> float:
+    """The SDK's provider was set before `configure()`: its own spans, and our processor on top of theirs."""
+    from opentelemetry import trace
+
+    provider = _otel_provider()
+    trace.set_tracer_provider(provider)
+    _configure(directory)
+    tracer = provider.get_tracer("bench")
+    with tracer.start_as_current_span("parent"):
+        return timed(_spans(tracer), operations)
+
+
 # ------------------------------------------------------------------ inject + extract
 
 
@@ -190,3 +229,43 @@ def propagate_ours(directory: Path, operations: int) -> float:
 
     with tracing.span("parent"):
         return timed(run, operations)
+
+
+# ------------------------------------------------------------------ the end of a process
+
+EXIT_RECORDS = 100_000
+EXIT_PROGRAM = """
+    import logging, sys, time
+
+    logging.getLogger().addHandler(logging.NullHandler())
+    if sys.argv[1] == "with":
+        import tracing
+
+        tracing.configure(service="bench", spool_dir=sys.argv[2], collector_url=sys.argv[3])
+    logger = logging.getLogger("shop")
+    for number in range(int(sys.argv[4])):
+        logger.warning("record %d", number)
+    print(time.monotonic(), flush=True)  # one clock for all processes of a machine
+"""
+
+
+def _exit(directory: Path, how: str) -> float:
+    """Seconds from a program's last statement until its parent hears that it has ended."""
+    arguments = [how, str(directory / "spool"), DEAD_COLLECTOR, str(EXIT_RECORDS)]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(EXIT_PROGRAM), *arguments],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=120,
+    )
+    return time.monotonic() - float(done.stdout)
+
+
+def exit_without(directory: Path, operations: int) -> float:
+    """A program that has logged into nothing; `operations` is 1."""
+    return _exit(directory, "without")
+
+
+def exit_with(directory: Path, operations: int) -> float:
+    """The same program with all its records unsent and a collector that is away; `operations` is 1."""
+    return _exit(directory, "with")
