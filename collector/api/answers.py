@@ -7,26 +7,21 @@ the same errors, so that a program need not care which of the two it holds.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Unpack
 
-from collector.api import exports, shapes, views
+from collector.api import exports, rates, shapes, templates, views
+from collector.api.filters import OriginFilters, RecordFilters
+from collector.api.pages import newest_pages
 from collector.api.shapes import JsonObject, plain
-from collector.api.words import (
-    checked_trace_id,
-    read_duration,
-    read_search,
-    read_time,
-    severity_number,
-)
+from collector.api.words import checked_trace_id, read_duration, read_filters, read_time
 from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
 from collector.errors import NotFound, QueryError
 from collector.ledger import Ledger
 from collector.model import Trace
-from collector.store.conditions import And, Condition, Equals, Range
+from collector.store.conditions import And, Condition, Range
 from collector.store.contract import EVERYTHING, Store
 from collector.trace.build import build_trace
 
@@ -106,11 +101,11 @@ class Answers:
         *,
         start: str | int | None = None,
         end: str | int | None = None,
-        service: str | None = None,
         operation: str | None = None,
         min_duration: str | int | None = None,
         error: bool | None = None,
         limit: int = 20,
+        **origin: Unpack[OriginFilters],
     ) -> JsonObject:
         """Traces with a record that matches, newest first (`shapes.TracesObject`).
 
@@ -118,17 +113,17 @@ class Answers:
             q: search text; the empty text matches all.
             start: earliest time, in human words or epoch nanoseconds, included.
             end: latest time, not included.
-            service: the matching record's service.
             operation: the matching span's name.
             min_duration: of the whole trace, as `250ms` or in nanoseconds.
             error: whether the trace has an error; `None`: either.
             limit: how many, at most `page_records_max`.
+            origin: of the matching record.
         Raises:
             QueryError: a text cannot be understood, or the limit is out of range.
         """
         start_ns, end_ns = self._times(start, end)
         found = self._store.find_traces(
-            self.condition(q, service=service, operation=operation),
+            self.condition(q, operation=operation, **origin),
             start_ns=start_ns,
             end_ns=end_ns,
             min_duration_ns=read_duration(min_duration),
@@ -143,12 +138,10 @@ class Answers:
         *,
         start: str | int | None = None,
         end: str | int | None = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
         total: bool = False,
+        **filters: Unpack[RecordFilters],
     ) -> JsonObject:
         """Records that match, newest first, a page at a time (`shapes.LogsObject`).
 
@@ -156,18 +149,16 @@ class Answers:
             q: search text; the empty text matches all.
             start: earliest time, in human words or epoch nanoseconds, included.
             end: latest time, not included.
-            service: of the record.
-            level: this level or above.
-            trace_id: of the record.
             limit: how many, at most `page_records_max`.
             cursor: of the page before.
             total: count all that match, too.
+            filters: what else a record must be.
         Raises:
             QueryError: a text cannot be understood, the limit is out of range, or the cursor is not ours.
         """
         start_ns, end_ns = self._times(start, end)
         page = self._store.search(
-            self.condition(q, service=service, level=level, trace_id=trace_id),
+            self.condition(q, **filters),
             start_ns=start_ns,
             end_ns=end_ns,
             limit=self._checked_limit(limit),
@@ -184,10 +175,8 @@ class Answers:
         *,
         start: str | int | None = None,
         end: str | int | None = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
         limit: int = 20,
+        **filters: Unpack[RecordFilters],
     ) -> JsonObject:
         """The most frequent values of a field in the records that match (`shapes.FacetsObject`).
 
@@ -201,7 +190,7 @@ class Answers:
         start_ns, end_ns = self._times(start, end)
         buckets = self._store.facets(
             field,
-            self.condition(q, service=service, level=level, trace_id=trace_id),
+            self.condition(q, **filters),
             start_ns=start_ns,
             end_ns=end_ns,
             limit=self._checked_limit(limit),
@@ -216,10 +205,8 @@ class Answers:
         q: str = "",
         start: str | int | None = None,
         end: str | int | None = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
         limit: int | None = None,
+        **filters: Unpack[RecordFilters],
     ) -> Iterator[bytes]:
         """Every record that matches, newest first, in a format for other tools, a piece at a time.
 
@@ -233,27 +220,16 @@ class Answers:
         if format not in exports.FORMATS:
             raise QueryError(f"format {format!r:.80}: {', '.join(exports.FORMATS)} are known")
         start_ns, end_ns = self._times(start, end)
-        condition = self.condition(q, service=service, level=level, trace_id=trace_id)
-        return self._export(exports.FORMATS[format], condition, start_ns, end_ns, limit)
-
-    def _export(
-        self,
-        format: exports.Format,
-        condition: Condition,
-        start_ns: int | None,
-        end_ns: int | None,
-        limit: int | None,
-    ) -> Iterator[bytes]:
-        left = sys.maxsize if limit is None else limit
-        piece, cursor = format.head, None
-        while left > 0:
-            size = min(left, self._limits.page_records_max)
-            page = self._store.search(condition, start_ns=start_ns, end_ns=end_ns, limit=size, cursor=cursor)
-            yield piece + b"".join(format.write(page.records))
-            left -= len(page.records)
-            piece, cursor = b"", page.cursor
-            if cursor is None:
-                return
+        condition = self.condition(q, **filters)
+        pages = newest_pages(
+            self._store,
+            condition,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            limit=limit,
+            page_records_max=self._limits.page_records_max,
+        )
+        return exports.written(exports.FORMATS[format], pages)
 
     def export_trace(self, trace_id: str) -> Iterator[bytes]:
         """One call chain for Perfetto and chrome://tracing.
@@ -310,6 +286,77 @@ class Answers:
         operations = [views.same_fields(item, shapes.OperationObject) for item in found]
         return plain(shapes.OperationsObject(service=service, operations=operations))
 
+    def rates(
+        self,
+        q: str = "",
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        step: str | int | None = None,
+        operation: str | None = None,
+        **origin: Unpack[OriginFilters],
+    ) -> JsonObject:
+        """Spans, logs, errors and durations of what matches, step by step (`shapes.RatesObject`).
+
+        Args:
+            q: search text, and the origin as for `traces`.
+            start: beginning, by default an hour before the end.
+            end: end, by default now.
+            step: length of a step in whole minutes, `1m`; by default as short as gives 120 steps at most.
+            operation: the span's name.
+        Raises:
+            QueryError: a text cannot be understood, or there would be too many steps.
+        """
+        start_ns, end_ns = self._window(start, end)
+        condition = self.condition(q, operation=operation, **origin)
+        return plain(rates.rates(self._store, condition, start_ns, end_ns, read_duration(step)))
+
+    def service_rates(
+        self,
+        service: str,
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        step: str | int | None = None,
+        operation: str | None = None,
+        environment: str | None = None,
+        version: str | None = None,
+    ) -> JsonObject:
+        """Requests that a service answered, those that failed, and how long they took, step by step.
+
+        The same as `rates`, of its spans that came in from elsewhere (`SERVER` and `CONSUMER`) only.
+        """
+        start_ns, end_ns = self._window(start, end)
+        condition = self.condition(
+            service=service, operation=operation, environment=environment, version=version
+        )
+        requests = And((condition, rates.REQUESTS))
+        return plain(rates.rates(self._store, requests, start_ns, end_ns, read_duration(step)))
+
+    def templates(
+        self,
+        q: str = "",
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        limit: int = 50,
+        **filters: Unpack[RecordFilters],
+    ) -> JsonObject:
+        """What the logs that match say, values left out, most frequent first (`shapes.TemplatesObject`).
+
+        Args:
+            q: search text, and the filters as for `logs`.
+            start: beginning, by default an hour before the end.
+            end: end, by default now.
+            limit: how many.
+        Raises:
+            QueryError: a text cannot be understood, or the limit is out of range.
+        """
+        start_ns, end_ns = self._window(start, end)
+        condition = self.condition(q, **filters)
+        limit = self._checked_limit(limit)
+        return plain(templates.templates(self._store, condition, start_ns, end_ns, limit=limit))
+
     def topology(self, *, start: str | int | None = None, end: str | int | None = None) -> JsonObject:
         """Who calls whom (`shapes.TopologyObject`)."""
         start_ns, end_ns = self._times(start, end)
@@ -339,16 +386,14 @@ class Answers:
         *,
         start: str | int | None = None,
         end: str | int | None = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
+        **filters: Unpack[RecordFilters],
     ) -> Condition:
         """What a request to delete means; the arguments are those of `logs`.
 
         Raises:
             QueryError: one cannot be understood, or all are empty: nobody deletes everything by mistake.
         """
-        condition = self.condition(q, service=service, level=level, trace_id=trace_id)
+        condition = self.condition(q, **filters)
         start_ns, end_ns = self._times(start, end)
         if condition == EVERYTHING and start_ns is None and end_ns is None:
             raise QueryError("name what is to be deleted: a search, a service, a trace, or a time range")
@@ -357,31 +402,23 @@ class Answers:
         return And((condition, Range("timestamp_ns", low=start_ns, high=end_ns, high_included=False)))
 
     def condition(
-        self,
-        q: str = "",
-        *,
-        service: str | None = None,
-        operation: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
+        self, q: str = "", *, operation: str | None = None, **filters: Unpack[RecordFilters]
     ) -> Condition:
         """What a record must fulfil: a search text and the most usual fields.
 
         Raises:
             QueryError: one cannot be understood.
         """
-        parts: list[Condition] = []
-        if q.strip():
-            parts.append(read_search(q, self._clock_ns()))
-        if service is not None:
-            parts.append(Equals("service", service))
-        if operation is not None:
-            parts.append(Equals("name", operation))
-        if level is not None:
-            parts.append(Range("severity_number", low=severity_number(level)))
-        if trace_id is not None:
-            parts.append(Equals("trace_id", checked_trace_id(trace_id)))
-        return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else EVERYTHING
+        return read_filters(q, self._clock_ns(), operation=operation, **filters)
+
+    def _window(self, start: str | int | None, end: str | int | None) -> tuple[int, int]:
+        """A stretch of time with both its ends."""
+        start_ns, end_ns = self._times(start, end)
+        end_ns = self._clock_ns() if end_ns is None else end_ns
+        start_ns = end_ns - rates.WINDOW_DEFAULT_NS if start_ns is None else start_ns
+        if start_ns >= end_ns:
+            raise QueryError("the time range is empty; start must be before end")
+        return start_ns, end_ns
 
     def _times(self, start: str | int | None, end: str | int | None) -> tuple[int | None, int | None]:
         now_ns = self._clock_ns()

@@ -32,8 +32,21 @@ QUERY: Final = Parameter(
 )
 LEVEL: Final = Parameter(name="level", kind="text", description="this level or above", example="WARN")
 SERVICE: Final = Parameter(name="service", kind="text", description="name of the service", example="orders")
+ENVIRONMENT: Final = Parameter(
+    name="environment", kind="text", description="`deployment.environment.name`", example="production"
+)
+VERSION: Final = Parameter(name="version", kind="text", description="`service.version`", example="1.4.2")
+OPERATION: Final = Parameter(
+    name="operation", kind="text", description="name of a span", example="POST /orders"
+)
+STEP: Final = Parameter(
+    name="step",
+    kind="duration",
+    description="length of a step, whole minutes; absent: as short as gives 120 steps at most",
+    example="1m",
+)
 
-_FILTERS: Final = (QUERY, SERVICE, LEVEL, TRACE_ID)
+_FILTERS: Final = (QUERY, SERVICE, ENVIRONMENT, VERSION, LEVEL, TRACE_ID)
 
 
 def _in_path(parameter: Parameter) -> Parameter:
@@ -70,7 +83,9 @@ QUESTIONS: Final[tuple[Question, ...]] = (
             START,
             END,
             SERVICE,
-            Parameter(name="operation", kind="text", description="name of a span", example="POST /orders"),
+            ENVIRONMENT,
+            VERSION,
+            OPERATION,
             Parameter(
                 name="min_duration",
                 kind="duration",
@@ -103,12 +118,9 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         ask=lambda answers, given: answers.logs(**given),
         answer=shapes.LogsObject,
         parameters=(
-            QUERY,
+            *_FILTERS,
             START,
             END,
-            SERVICE,
-            LEVEL,
-            TRACE_ID,
             _limit(50),
             Parameter(name="cursor", kind="text", description="`cursor` of the page before"),
             Parameter(name="total", kind="boolean", description="count all that match, too", example=False),
@@ -161,6 +173,33 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         ask=lambda answers, given: answers.operations(**given),
         answer=shapes.OperationsObject,
         parameters=(_in_path(SERVICE), START, END),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getServiceRates",
+        path="/api/v1/services/{service}/rates",
+        summary="Requests that a service answered, those that failed, and how long they took, step by step",
+        ask=lambda answers, given: answers.service_rates(**given),
+        answer=shapes.RatesObject,
+        parameters=(_in_path(SERVICE), OPERATION, ENVIRONMENT, VERSION, START, END, STEP),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="getRates",
+        path="/api/v1/rates",
+        summary="Spans, logs, errors and durations of what matches, step by step",
+        ask=lambda answers, given: answers.rates(**given),
+        answer=shapes.RatesObject,
+        parameters=(QUERY, SERVICE, OPERATION, ENVIRONMENT, VERSION, START, END, STEP),
+        problems=("invalid-query",),
+    ),
+    Question(
+        name="listTemplates",
+        path="/api/v1/templates",
+        summary="What the logs that match say, values left out, with counts and their trend",
+        ask=lambda answers, given: answers.templates(**given),
+        answer=shapes.TemplatesObject,
+        parameters=(*_FILTERS, START, END, _limit(50)),
         problems=("invalid-query",),
     ),
     Question(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -74,6 +74,14 @@ def otlp_json(records: Iterable[Record]) -> Iterator[bytes]:
                 for resource, scope, together in _by_origin(members)
             ]
             yield orjson.dumps({outer: groups}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def written(format: Format, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]:
+    """Pages of records in a format, a piece a page."""
+    piece = format.head
+    for page in pages:
+        yield piece + b"".join(format.write(page))
+        piece = b""
 
 
 def chrome_trace(trace: Trace) -> Iterator[bytes]:

@@ -242,6 +242,54 @@ class OperationsObject(_Shape, frozen=True, kw_only=True):
     operations: list[OperationObject]
 
 
+class RateObject(_Shape, frozen=True, kw_only=True):
+    """What happened in one step of time."""
+
+    start: str
+    spans: int
+    logs: int
+    errors: int  # failed spans, and logs at ERROR or above
+    duration_p50_ns: int | None  # of the spans, within 2.5 %; null: there were none
+    duration_p95_ns: int | None
+
+
+class RatesObject(_Shape, frozen=True, kw_only=True):
+    """Steps of time, earliest first, those in which nothing happened too."""
+
+    start: str
+    end: str  # not included
+    step_ns: int
+    steps: list[RateObject]
+
+
+class TemplateObject(_Shape, frozen=True, kw_only=True):
+    """What a log call says, with its values left out."""
+
+    template_id: str  # of the text and the logger; stays the same while those do
+    text: str
+    logger: str | None
+    services: list[str]  # the most frequent first
+    level: str  # the most severe that was seen
+    count: int
+    trend: list[int]  # counts in `slices` equal parts of the time, earliest first
+    first: str  # when it was seen, in this time
+    last: str
+    example: str  # the newest message
+    trace_id: str | None  # of the newest message that has one
+
+
+class TemplatesObject(_Shape, frozen=True, kw_only=True):
+    """What logs say, most frequent first."""
+
+    start: str  # of what was read; later than asked when `truncated`
+    end: str
+    slices: int
+    read: int  # logs that were looked at, the newest
+    truncated: bool  # true: there are more, and older, than are read for one answer
+    found: int  # templates in all, of which the list has the first
+    templates: list[TemplateObject]
+
+
 class EdgeObject(_Shape, frozen=True, kw_only=True):
     """Calls from one service to another."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Unpack
 
+from collector.api.filters import RecordFilters
 from collector.errors import QueryError
 from collector.settings import did_you_mean
-from collector.store.conditions import Condition
+from collector.store.conditions import And, Condition, Equals, Or, Range
+from collector.store.contract import EVERYTHING
 from tracing import semconv as sc
 
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+# Under today's name, and under the one it had before OpenTelemetry's semantic conventions 1.27.
+_ENVIRONMENT_FIELDS: Final = (f"resource.{sc.DEPLOYMENT_ENVIRONMENT}", "resource.deployment.environment")
 
 
 def checked_trace_id(text: str) -> str:
@@ -77,3 +81,29 @@ def read_duration(value: str | int | None) -> int | None:
     from collector.query import parse_duration
 
     return parse_duration(value)
+
+
+def read_filters(
+    q: str, now_ns: int, *, operation: str | None = None, **filters: Unpack[RecordFilters]
+) -> Condition:
+    """What a record must fulfil: a search text, the name of a span, and the usual filters.
+
+    Raises:
+        QueryError: one cannot be understood.
+    """
+    parts: list[Condition] = []
+    if q.strip():
+        parts.append(read_search(q, now_ns))
+    if (service := filters.get("service")) is not None:
+        parts.append(Equals("service", service))
+    if (environment := filters.get("environment")) is not None:
+        parts.append(Or(tuple(Equals(field, environment) for field in _ENVIRONMENT_FIELDS)))
+    if (version := filters.get("version")) is not None:
+        parts.append(Equals(f"resource.{sc.SERVICE_VERSION}", version))
+    if operation is not None:
+        parts.append(Equals("name", operation))
+    if (level := filters.get("level")) is not None:
+        parts.append(Range("severity_number", low=severity_number(level)))
+    if (trace_id := filters.get("trace_id")) is not None:
+        parts.append(Equals("trace_id", checked_trace_id(trace_id)))
+    return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else EVERYTHING

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final, Self
+from typing import Final, Self, Unpack
 from urllib.parse import quote
 
+from collector.api.filters import OriginFilters, RecordFilters
 from collector.client.imports import IMPORT_HEADERS, import_bodies
 from collector.client.wire import DEFAULT_URL, JsonObject, Stream, Wire, lines_of, object_of
 from collector.errors import NotFound, Overloaded
@@ -16,6 +17,7 @@ from tracing.line import format_timestamp
 RETRY_AFTER_S_MAX: Final = 10.0
 
 Time = str | int | None  # in human words, or epoch nanoseconds
+Query = dict[str, str | int | bool | None]
 
 
 class CollectorClient:
@@ -81,11 +83,11 @@ class CollectorClient:
         *,
         start: Time = None,
         end: Time = None,
-        service: str | None = None,
         operation: str | None = None,
         min_duration: str | int | None = None,
         error: bool | None = None,
         limit: int = 20,
+        **origin: Unpack[OriginFilters],
     ) -> JsonObject:
         """Traces with a record that matches, newest first; see `Answers.traces`."""
         return self._ask(
@@ -93,11 +95,11 @@ class CollectorClient:
             q=q or None,
             start=_time(start),
             end=_time(end),
-            service=service,
             operation=operation,
-            min_duration=f"{min_duration}ns" if isinstance(min_duration, int) else min_duration,
+            min_duration=_length(min_duration),
             error=error,
             limit=limit,
+            **origin,
         )
 
     def logs(
@@ -106,12 +108,10 @@ class CollectorClient:
         *,
         start: Time = None,
         end: Time = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
         total: bool = False,
+        **filters: Unpack[RecordFilters],
     ) -> JsonObject:
         """Records that match, newest first, a page at a time; see `Answers.logs`."""
         return self._ask(
@@ -119,12 +119,10 @@ class CollectorClient:
             q=q or None,
             start=_time(start),
             end=_time(end),
-            service=service,
-            level=level,
-            trace_id=trace_id,
             limit=limit,
             cursor=cursor,
             total=total or None,
+            **filters,
         )
 
     def facets(
@@ -134,10 +132,8 @@ class CollectorClient:
         *,
         start: Time = None,
         end: Time = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
         limit: int = 20,
+        **filters: Unpack[RecordFilters],
     ) -> JsonObject:
         """The most frequent values of a field in the records that match; see `Answers.facets`."""
         return self._ask(
@@ -146,10 +142,8 @@ class CollectorClient:
             q=q or None,
             start=_time(start),
             end=_time(end),
-            service=service,
-            level=level,
-            trace_id=trace_id,
             limit=limit,
+            **filters,
         )
 
     def root_cause(self, trace_id: str | None = None, *, start: Time = None, end: Time = None) -> JsonObject:
@@ -164,6 +158,61 @@ class CollectorClient:
         """Every operation of a service; of an unknown service: none."""
         path = f"services/{quote(service, safe='')}/operations"
         return self._ask(path, start=_time(start), end=_time(end))
+
+    def service_rates(
+        self,
+        service: str,
+        *,
+        start: Time = None,
+        end: Time = None,
+        step: str | int | None = None,
+        operation: str | None = None,
+        environment: str | None = None,
+        version: str | None = None,
+    ) -> JsonObject:
+        """Requests of a service, failures and durations, step by step; see `Answers.service_rates`."""
+        return self._ask(
+            f"services/{quote(service, safe='')}/rates",
+            start=_time(start),
+            end=_time(end),
+            step=_length(step),
+            operation=operation,
+            environment=environment,
+            version=version,
+        )
+
+    def rates(
+        self,
+        q: str = "",
+        *,
+        start: Time = None,
+        end: Time = None,
+        step: str | int | None = None,
+        operation: str | None = None,
+        **origin: Unpack[OriginFilters],
+    ) -> JsonObject:
+        """Spans, logs, errors and durations of what matches, step by step; see `Answers.rates`."""
+        return self._ask(
+            "rates",
+            q=q or None,
+            start=_time(start),
+            end=_time(end),
+            step=_length(step),
+            operation=operation,
+            **origin,
+        )
+
+    def templates(
+        self,
+        q: str = "",
+        *,
+        start: Time = None,
+        end: Time = None,
+        limit: int = 50,
+        **filters: Unpack[RecordFilters],
+    ) -> JsonObject:
+        """What the logs that match say, values left out, most frequent first; see `Answers.templates`."""
+        return self._ask("templates", q=q or None, start=_time(start), end=_time(end), limit=limit, **filters)
 
     def topology(self, *, start: Time = None, end: Time = None) -> JsonObject:
         """Who calls whom."""
@@ -186,26 +235,15 @@ class CollectorClient:
         q: str = "",
         start: Time = None,
         end: Time = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
         limit: int | None = None,
+        **filters: Unpack[RecordFilters],
     ) -> Stream[bytes]:
         """Every record that matches, in a format for other tools, a piece at a time; see `Answers.export`.
 
         Raises:
             Unreachable: also in the middle, when the connection breaks off: the export is not whole then.
         """
-        query = {
-            "format": format,
-            "q": q or None,
-            "start": _time(start),
-            "end": _time(end),
-            "service": service,
-            "level": level,
-            "trace_id": trace_id,
-            "limit": limit,
-        }
+        query = _query(format=format, q=q or None, start=_time(start), end=_time(end), limit=limit, **filters)
         pieces = self._wire.stream("/api/v1/logs/export", query=query, token=self._token)
         return Stream(pieces, pieces)
 
@@ -218,10 +256,7 @@ class CollectorClient:
     def tail(
         self,
         q: str = "",
-        *,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
+        **filters: Unpack[RecordFilters],
     ) -> Stream[tuple[str, JsonObject]]:
         """Records as they become visible, without end; `close` the stream to stop.
 
@@ -230,7 +265,7 @@ class CollectorClient:
         Raises:
             Unreachable: the collector has gone, or is silent beyond `timeout_s` (it speaks every 15 s).
         """
-        query = {"q": q or None, "service": service, "level": level, "trace_id": trace_id}
+        query = _query(q=q or None, **filters)
         pieces = self._wire.stream("/api/v1/logs/tail", query=query, token=self._token)
         return Stream(pieces, _events(pieces))
 
@@ -295,23 +330,14 @@ class CollectorClient:
         *,
         start: Time = None,
         end: Time = None,
-        service: str | None = None,
-        level: str | None = None,
-        trace_id: str | None = None,
+        **filters: Unpack[RecordFilters],
     ) -> JsonObject:
         """Delete every record that matches, at once and for good: `{"deleted"}`.
 
         Raises:
             QueryError: an argument cannot be understood, or there is none.
         """
-        query = {
-            "q": q or None,
-            "start": _time(start),
-            "end": _time(end),
-            "service": service,
-            "level": level,
-            "trace_id": trace_id,
-        }
+        query = _query(q=q or None, start=_time(start), end=_time(end), **filters)
         return self._wire.call("DELETE", "/api/v1/logs", query=query, token=self._admin_token)
 
     def _import(self, body: bytes, deadline: float) -> JsonObject:
@@ -329,9 +355,17 @@ class CollectorClient:
         return self._wire.call("GET", f"/api/v1/{path}", query=query, token=self._token)
 
 
+def _query(**given: str | int | bool | None) -> Query:
+    return given
+
+
 def _time(value: Time) -> str | None:
     """A bare number would be taken for seconds or milliseconds, as people write them."""
     return format_timestamp(value) if isinstance(value, int) else value
+
+
+def _length(value: str | int | None) -> str | None:
+    return f"{value}ns" if isinstance(value, int) else value
 
 
 def _events(pieces: Iterable[bytes]) -> Iterator[tuple[str, JsonObject]]:

@@ -125,7 +125,7 @@ def test_urls_may_be_short_or_have_a_path(server: ScriptedServer) -> None:
         client.logs("a b", level="WARN", total=True, start=5, end="now")
         client.trace("a/b")
     assert [path for _, path, _, _ in server.seen] == [
-        "/trail/api/v1/logs?q=a+b&start=1970-01-01T00%3A00%3A00.000000005Z&end=now&level=WARN&limit=50&total=true",
+        "/trail/api/v1/logs?q=a+b&start=1970-01-01T00%3A00%3A00.000000005Z&end=now&limit=50&total=true&level=WARN",
         "/trail/api/v1/traces/a%2Fb",
     ]
 

@@ -1,0 +1,20 @@
+"""The filters that questions share, named once for `Answers` and its clients."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class OriginFilters(TypedDict, total=False):
+    """Where a record comes from; absent or `None`: from anywhere."""
+
+    service: str | None
+    environment: str | None  # `deployment.environment.name`, or `deployment.environment` as it was called
+    version: str | None  # `service.version`
+
+
+class RecordFilters(OriginFilters, total=False):
+    """What a record must be besides."""
+
+    level: str | None  # this level or above
+    trace_id: str | None
