@@ -21,7 +21,10 @@ from collector.store.codec import pack, pack_resource, unpack, unpack_resource
 _REWRITE_BYTES_MIN: Final = 1024 * 1024
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+_NO_RESOURCE: Final = msgspec.Raw()  # this very one is left out
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One record that was refused."""
 
     uid: str
@@ -31,7 +34,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     refused_ns: int  # our clock
     record: msgspec.Raw  # as `codec.pack` writes it
     field: str | None = None  # that the trouble is at, when the server said
-    resource: msgspec.Raw = msgspec.Raw()
+    resource: msgspec.Raw = _NO_RESOURCE
     document: str | None = None  # what was sent, JSON
 
     def as_record(self) -> Record:
@@ -70,7 +73,7 @@ def make_letter(
         refused_ns=refused_ns,
         record=msgspec.Raw(body),
         field=field,
-        resource=msgspec.Raw(pack_resource(record.resource)) if record.resource else msgspec.Raw(),
+        resource=msgspec.Raw(pack_resource(record.resource)) if record.resource else _NO_RESOURCE,
         document=None if document is None else document.decode("utf-8", "replace"),
     )
 
