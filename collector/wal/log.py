@@ -324,15 +324,18 @@ class Wal:
     def _frames_of(self, segment: Segment, start: int) -> Iterator[tuple[WalFrame, int]]:
         """The whole frames of a segment; whatever else is in it is counted, once."""
         expected_seq, offset = 0, start
-        for found in segment.frames(start):
-            if isinstance(found, Damage):
-                self._count_once("damaged_bytes", segment, found.offset, found.size)
-                continue
-            frame, end = found
-            if expected_seq:
-                self._count_once("lost_records", segment, end, frame.first_seq - expected_seq)
-            expected_seq, offset = frame.last_seq + 1, end
-            yield frame, end
+        try:
+            for found in segment.frames(start):
+                if isinstance(found, Damage):
+                    self._count_once("damaged_bytes", segment, found.offset, found.size)
+                    continue
+                frame, end = found
+                if expected_seq:
+                    self._count_once("lost_records", segment, end, frame.first_seq - expected_seq)
+                expected_seq, offset = frame.last_seq + 1, end
+                yield frame, end
+        except FileNotFoundError:
+            return  # released since we looked, by the process that writes
         if self._writer is None or segment.path != self._writer.segment.path:
             self._count_once("torn_bytes", segment, offset, segment.size - offset)
 

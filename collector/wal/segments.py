@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,11 +44,11 @@ class Segment:
 
 def find(directory: Path) -> list[Segment]:
     """The segments of a directory, oldest first; files that are not ours are passed over."""
-    segments = [
-        Segment(path, int(path.stem), path.stat().st_size)
-        for path in directory.iterdir()
-        if path.suffix == SUFFIX and path.stem.isascii() and path.stem.isdigit()
-    ]
+    segments = []
+    for path in directory.iterdir():
+        if path.suffix == SUFFIX and path.stem.isascii() and path.stem.isdigit():
+            with suppress(FileNotFoundError):  # released by the process that writes, while we look
+                segments.append(Segment(path, int(path.stem), path.stat().st_size))
     return sorted(segments, key=lambda segment: segment.first_seq)
 
 

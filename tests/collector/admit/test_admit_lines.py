@@ -87,7 +87,14 @@ def nested(value: Any, depth: int) -> Any:
     return [nested(value, depth - 1)] if depth else value
 
 
-@pytest.mark.parametrize("good", [LOG, SPAN, START, {k: LOG[k] for k in ("timestamp", "level", "service")}])
+@pytest.mark.parametrize(
+    "good",
+    [
+        *(LOG, SPAN, START),
+        {key: LOG[key] for key in ("timestamp", "level", "service")},
+        {**LOG, "message": "NUL \x00, tab \t, \u2028, 😀", "attributes": {"\x00": "\x00"}},
+    ],
+)
 def test_a_good_line_passes_as_the_bytes_it_is(good: dict[str, Any]) -> None:
     """Without a closer look: this is what nearly every line is like."""
     assert odd_lines(line(good) + b"\n", False) == set()

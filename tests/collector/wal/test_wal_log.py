@@ -295,6 +295,18 @@ def test_a_stranger_in_the_directory_is_left_alone(directory: Path) -> None:
     assert (directory / "x.wal").read_text() == "mine too"
 
 
+def test_reading_beside_the_process_that_writes(directory: Path) -> None:
+    """The CLI looks into the log of a running collector, which may release what it was about to read."""
+    wal = Wal.open(directory, limits=LIMITS)
+    for _ in range(100):
+        wal.append(batch("x" * 400))
+    reader = Wal.open(directory, limits=LIMITS)
+    wal.release(100)
+    left = texts(reader)
+    assert 0 < len(left) < 100 and reader.stats()["damaged_bytes"] == 0
+    assert texts(wal) == left
+
+
 def test_waiting_ends_with_news_or_a_nudge(directory: Path) -> None:
     """The indexer sleeps in here."""
     wal = Wal.open(directory, limits=LIMITS)
