@@ -7,10 +7,21 @@ import sys
 import typer
 
 # Each of these adds its commands to the application.
-from collector import cli_ask, cli_operate, cli_start
+from collector import cli_ask, cli_operate, cli_start, cli_trends
 from collector.cli_app import INTERRUPTED, NOT_THERE, NOTHING, OK, USAGE, app, complain
 
-__all__ = ["NOTHING", "NOT_THERE", "OK", "USAGE", "app", "cli_ask", "cli_operate", "cli_start", "main"]
+__all__ = [
+    "NOTHING",
+    "NOT_THERE",
+    "OK",
+    "USAGE",
+    "app",
+    "cli_ask",
+    "cli_operate",
+    "cli_start",
+    "cli_trends",
+    "main",
+]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -50,6 +50,8 @@ DataDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="The answer as the API gives it.")]
 Start = Annotated[str | None, typer.Option(help="From then on: `15m` ago, `yesterday 14:00`, or RFC 3339.")]
 End = Annotated[str | None, typer.Option(help="Until then, not included.")]
+Environment = Annotated[str | None, typer.Option(help="Only of this deployment environment.")]
+Version = Annotated[str | None, typer.Option(help="Only of this version of a service.")]
 Query = Annotated[
     list[str] | None,
     typer.Argument(help='For instance: service:orders level:>=WARN "card declined" duration:>250ms'),

@@ -12,9 +12,11 @@ from collector.cli_app import (
     AsJson,
     DataDir,
     End,
+    Environment,
     Query,
     Start,
     Url,
+    Version,
     app,
     asking,
     complain,
@@ -29,6 +31,8 @@ def search(
     query: Query = None,
     start: Start = None,
     end: End = None,
+    environment: Environment = None,
+    version: Version = None,
     traces: Annotated[bool, typer.Option("--traces", help="List the traces instead of the records.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
@@ -43,11 +47,12 @@ def search(
     from collector import cli_tables
 
     text = " ".join(query or [])
+    asked = {"start": start, "end": end, "limit": limit, "environment": environment, "version": version}
     with asking(url, data_dir) as (place, answers):
         if traces:
-            answer = answers.traces(text, start=start, end=end, limit=limit)
+            answer = answers.traces(text, **asked)
         else:
-            answer = answers.logs(text, start=start, end=end, limit=limit, cursor=cursor, total=True)
+            answer = answers.logs(text, **asked, cursor=cursor, total=True)
     found = answer["traces" if traces else "records"]
     give(answer, cli_tables.trace_list_lines if traces else cli_tables.record_lines, as_json=as_json)
     if not found:

@@ -119,8 +119,8 @@ def service_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]
             Text(grouped(item["logs"])),
             Text(grouped(item["errors"]), style="bold red" if item["errors"] else "dim"),
             Text(str(item["operations"])),
-            Text(_length(item["duration_p50_ns"])),
-            Text(_length(item["duration_p95_ns"])),
+            Text(length_text(item["duration_p50_ns"])),
+            Text(length_text(item["duration_p95_ns"])),
         ]
         for item in answer["services"]
     ]
@@ -135,7 +135,10 @@ def operation_lines(answer: JsonObject, *, width: int | None = None) -> list[Tex
             Text(clean(item["name"])),
             Text(grouped(item["spans"])),
             Text(grouped(item["errors"]), style="bold red" if item["errors"] else "dim"),
-            *(Text(_length(item[key])) for key in ("duration_p50_ns", "duration_p95_ns", "duration_p99_ns")),
+            *(
+                Text(length_text(item[key]))
+                for key in ("duration_p50_ns", "duration_p95_ns", "duration_p99_ns")
+            ),
         ]
         for item in answer["operations"]
     ]
@@ -259,7 +262,8 @@ def table_lines(
     return lines
 
 
-def _length(length_ns: int | None) -> str:
+def length_text(length_ns: int | None) -> str:
+    """A length of time; a dash where there is none."""
     return "–" if length_ns is None else duration(length_ns)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from collector.cli import NOT_THERE, NOTHING, OK, USAGE, main
 
+WINDOW = ("--start", "2026-11-24T05:30:00Z", "--end", "2026-11-24T05:35:00Z")
 UNKNOWN_TRACE = "0" * 31 + "1"
 
 
@@ -38,10 +39,14 @@ COMMANDS = [
     ("map",),
     ("search", "service:inventory"),
     ("search", "--traces", "level:ERROR"),
+    ("rates", *WINDOW),
+    ("rates", "orders", *WINDOW, "--step", "2m"),
+    ("templates", *WINDOW),
+    ("templates", "level:ERROR", *WINDOW),
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", [*COMMANDS, ("search", "--environment", "nowhere")], ids=" ".join)
 def test_a_directory_and_a_collector_answer_alike(
     command: tuple[str, ...], data_dir: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
