@@ -446,7 +446,12 @@ from celery import Celery
 app = Celery("tasks", broker="filesystem://")
 folder = os.environ["QUEUE"]
 app.conf.update(
-    broker_transport_options={"data_folder_in": folder, "data_folder_out": folder, "polling_interval": 0.05},
+    broker_transport_options={
+        "data_folder_in": folder,
+        "data_folder_out": folder,
+        "control_folder": folder + "-control",
+        "polling_interval": 0.05,
+    },
     worker_hijack_root_logger=True, task_ignore_result=True,
 )
 @app.task(name="charge")
