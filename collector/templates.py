@@ -28,7 +28,7 @@ class TemplateLimits(msgspec.Struct, frozen=True, kw_only=True):
     children_max: int = 100  # of one tree node; Drain's own default
     message_chars_max: int = 2_048  # a template shows in the first lines
     tokens_max: int = 96
-    prefix_words: int = 2  # tree levels below the frame; Drain's depth of 4
+    prefix_words: int = 1  # tree levels below the frame: names often come second, as in "user alice"
     similarity_min: float = 0.7  # share of equal words; above Drain's 0.5, since values are masked before
 
 
@@ -62,7 +62,9 @@ _MASKS: Final = re.compile(
     re.VERBOSE,
 )
 # The innermost brackets that hold data, not words: `(status=1, msg=ok)`, `[a, b]`, `{}`.
-_STRUCTURE: Final = re.compile(r"\[\]|\{\}|[\[({][^\[\](){}]*(?:[=,:]|<data>)[^\[\](){}]*[\])}]")
+_STRUCTURE: Final = re.compile(
+    r"\[\]|\{\}|[\[({](?:[^\[\](){}]*(?:[=,:]|<data>)[^\[\](){}]*|\s*[-+]?\d[\d.]*\s*|'[^'\[\](){}]*')[\])}]"
+)
 _OPEN_STRUCTURE: Final = re.compile(r"[\[({](?=[^\[\](){}]*[=,:])[^\])}]*$")
 _NESTING_MAX: Final = 16
 _TOKEN: Final = re.compile(r"<[\w*]+>|\w+|\s+|[^\w\s<]+|<")
@@ -90,12 +92,15 @@ def template_id(group: str, text: str) -> str:
     return hashlib.sha256(f"{group}\n{text}".encode("utf-8", "replace")).hexdigest()[:16]
 
 
+Frame = tuple[str, ...]
+
+
 class _Cluster:
     """A template while it may still grow more general."""
 
     __slots__ = ("count", "frame", "template", "words")
 
-    def __init__(self, frame: str, words: list[str], template: Template) -> None:
+    def __init__(self, frame: Frame, words: list[str], template: Template) -> None:
         self.frame = frame  # what stands between the words; equal for all messages of a template
         self.words = words
         self.template = template
@@ -112,6 +117,7 @@ class TemplateMiner:
         self._clusters: list[_Cluster] = []
         self._known_ids: set[str] = set()
         self._successors: dict[str, str] = {}
+        self._overflows: dict[str, _Cluster] = {}
         self._by_masked: dict[tuple[str, str], _Cluster] = {}  # a short cut: most messages come again
 
     def __len__(self) -> int:
@@ -204,18 +210,18 @@ class TemplateMiner:
         head = message[: self._limits.message_chars_max].partition("\n")[0]
         return mask(head)
 
-    def _words(self, masked: str) -> tuple[str, list[str]]:
-        """Take a text apart: what stands between the words (each marked by NUL), and the words."""
-        frame, words = [], []
+    def _words(self, masked: str) -> tuple[Frame, list[str]]:
+        """Take a text apart: what stands before, between and behind the words, and the words."""
+        frame, words = [""], []
         for token in _TOKEN.findall(masked)[: self._limits.tokens_max]:
             if token[0].isalnum() or token[0] == "_" or (len(token) > 2 and token[0] == "<"):
                 words.append(token)
-                frame.append("\0")
+                frame.append("")
             else:
-                frame.append(" " if token.isspace() else token)
-        return "".join(frame), words
+                frame[-1] += " " if token.isspace() else token
+        return tuple(frame), words
 
-    def _leaf(self, group: str, frame: str, words: list[str], *, grow: bool) -> tuple[object, ...]:
+    def _leaf(self, group: str, frame: Frame, words: list[str], *, grow: bool) -> tuple[object, ...]:
         """The path through the tree: group, frame, and the first words while there is room for them."""
         path: tuple[object, ...] = (group, frame)
         for word in words[: self._limits.prefix_words]:
@@ -269,7 +275,7 @@ class TemplateMiner:
         self._successors.pop(after.template_id, None)
         cluster.words, cluster.template = merged, after
 
-    def _new(self, group: str, frame: str, words: list[str], leaf: tuple[object, ...]) -> _Cluster:
+    def _new(self, group: str, frame: Frame, words: list[str], leaf: tuple[object, ...]) -> _Cluster:
         text = _text(frame, words)
         template = Template(template_id=template_id(group, text), text=text, group=group)
         cluster = _Cluster(frame, words, template)
@@ -279,17 +285,14 @@ class TemplateMiner:
         return cluster
 
     def _overflow(self, group: str) -> _Cluster:
-        key = (group, OVERFLOW)
-        cluster = self._by_masked.get(key)
+        cluster = self._overflows.get(group)
         if cluster is None:
-            cluster = self._new(group, OVERFLOW, [], key)
-            self._by_masked[key] = cluster
+            cluster = self._overflows[group] = self._new(group, (OVERFLOW,), [], (group, OVERFLOW))
         return cluster
 
 
-def _text(frame: str, words: list[str]) -> str:
-    pieces = frame.split("\0")
-    return "".join(piece + word for piece, word in zip(pieces, [*words, ""], strict=True))
+def _text(frame: Frame, words: list[str]) -> str:
+    return "".join(between + word for between, word in zip(frame, [*words, ""], strict=True))
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
