@@ -1,4 +1,8 @@
-"""However a process ends, what it logged is there: ten children of a forking parent, each way of ending."""
+"""However a process ends, what it logged is there: ten children of a forking parent, each way of ending.
+
+Plain OpenTelemetry, with its batch processors and an exporter that appends to a file, runs the same program;
+both come into one table, `kill_table`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import sys
 import textwrap
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -18,7 +23,6 @@ CHILDREN = 10
 
 PROGRAM = """
     import logging, multiprocessing, os, signal, sys
-    import tracing
 
     ENDINGS = {
         "return": lambda: None,
@@ -28,15 +32,37 @@ PROGRAM = """
         "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
         "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     }
+    root, ending, children, how = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+
+    def ours():
+        import tracing
+        tracing.configure(service="orders", spool_dir=root, ship=False)
+        return tracing.span
+
+    def plain():
+        from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+        from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, ConsoleLogRecordExporter
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+        out = open(root, "a")  # appended to by all, a line at a time
+        logs, spans = LoggerProvider(), TracerProvider()
+        logs.add_log_record_processor(BatchLogRecordProcessor(
+            ConsoleLogRecordExporter(out=out, formatter=lambda record: "log\\n")))
+        spans.add_span_processor(BatchSpanProcessor(
+            ConsoleSpanExporter(out=out, formatter=lambda span: "span\\n")))
+        logging.getLogger().addHandler(LoggingHandler(logger_provider=logs))
+        return spans.get_tracer("shop").start_as_current_span
+
+    span = {"ours": ours, "plain": plain}[how]()
 
     def work(ending):
-        with tracing.span("work"):
+        with span("work"):
             logging.getLogger("shop").warning("child %d", os.getpid())
         ENDINGS[ending]()
 
-    root, ending, children = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    tracing.configure(service="orders", spool_dir=root, ship=False)
-    logging.getLogger("shop").warning("parent")
+    if how == "ours":
+        logging.getLogger("shop").warning("parent")
     if ending == "multiprocessing":
         fork = multiprocessing.get_context("fork")
         workers = [fork.Process(target=work, args=("return",)) for _ in range(children)]
@@ -69,18 +95,26 @@ ENDED = {
 }
 
 
-@pytest.mark.flow
-@pytest.mark.parametrize("ending", list(ENDED))
-def test_all_that_a_child_logged_is_kept(ending: str, tmp_path: Path) -> None:
-    """10 of 10 logs, 10 of 10 spans, and the right word about the end, in each child's own spool."""
-    root = tmp_path / "spool"
+def run(how: str, ending: str, root: Path) -> None:
+    """Run the program to its end."""
     subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(root), ending, str(CHILDREN)],
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(root), ending, str(CHILDREN), how],
         timeout=60,
         check=True,
         capture_output=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(root.parent)},
     )
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize("ending", list(ENDED))
+def test_all_that_a_child_logged_is_kept(ending: str, tmp_path: Path, kill_table: Any) -> None:
+    """10 of 10 logs, 10 of 10 spans, and the right word about the end, in each child's own spool."""
+    plain = tmp_path / "plain"
+    run("plain", ending, plain)
+    theirs = Counter(plain.read_text().split())
+    root = tmp_path / "spool"
+    run("ours", ending, root)
     logs: Counter[str] = Counter()
     spans = starts = 0
     ends: Counter[str] = Counter()
@@ -96,6 +130,7 @@ def test_all_that_a_child_logged_is_kept(ending: str, tmp_path: Path) -> None:
         spans += sum(line.get("kind") == "span" for line in lines)
         starts += sum(line.get("kind") == "span_start" for line in lines)
         ends.update(line["close"]["ended"] for line in lines if line.get("kind") == "close")
+    kill_table.add(ending, CHILDREN, (logs.total(), spans), (theirs["log"], theirs["span"]))
     assert len(logs) == CHILDREN
     assert set(logs.values()) == {1}
     assert (spans, starts) == (CHILDREN, CHILDREN)

@@ -185,17 +185,6 @@ def first_offset(directory: Path) -> int:
     return 0
 
 
-def disk_bytes(directory: Path) -> int:
-    """Return what the segments of one spool take."""
-    total = 0
-    for path in segment_paths(directory):
-        try:
-            total += path.stat().st_size
-        except OSError:
-            pass
-    return total
-
-
 def write_sent(directory: Path, offset: int) -> None:
     """Write the acknowledged offset down, in place: losing it costs sending again, never a record."""
     try:
@@ -212,24 +201,16 @@ def write_sent(directory: Path, offset: int) -> None:
         os.close(fd)
 
 
-def delete_before(directory: Path, sent: int) -> int:
-    """Delete the segments that end at or before an offset, never the last; return the bytes freed."""
-    freed = 0
-    paths = segment_paths(directory)
-    for path, following in pairwise(paths):
+def delete_before(directory: Path, sent: int) -> None:
+    """Delete the segments that end at or before an offset, never the last."""
+    for path, following in pairwise(segment_paths(directory)):
         next_segment = open_segment(following)
         if next_segment is None:
-            break
+            return
         next_segment.close()
         if next_segment.header.first_offset > sent:
-            break
-        try:
-            size = path.stat().st_size
-            path.unlink()
-        except OSError:
-            break
-        freed += size
-    return freed
+            return
+        _unlink(path)
 
 
 def delete_spool(directory: Path) -> None:

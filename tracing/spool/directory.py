@@ -132,6 +132,11 @@ class OwnDirectory:
         """Read back what the current segment holds, also when somebody has unlinked it."""
         return os.pread(self.fd, self._end_place() - self._header_bytes, self._header_bytes)
 
+    @property
+    def room_bytes(self) -> int:
+        """What the current segment has reserved for lines to come; they will take it, not add to it."""
+        return 0 if self._mapped is None else self._mapped.room_bytes
+
     def _end_place(self) -> int:
         if self._mapped is None:
             return os.fstat(self.fd).st_size
@@ -154,14 +159,20 @@ class OwnDirectory:
 
     def pause(self) -> None:
         """Close the current segment; the directory and its lock stay ours. Safe in a forked child."""
-        mapped, self._mapped = self._mapped, None
-        if mapped is not None:
-            mapped.close()
+        self.unmap()
         if self.fd >= 0 and self.is_descriptor_ours:
-            if mapped is not None and self._pid == os.getpid():  # a child would cut its living parent's file
-                _give_room_back(self.fd, mapped.place)
             close_quietly(self.fd)
         self.fd = -1
+
+    def unmap(self) -> None:
+        """Go on with `os.write` in the current segment. Safe in a forked child."""
+        mapped, self._mapped = self._mapped, None
+        if mapped is None:
+            return
+        mapped.close()
+        self.write = self._plain_write
+        if self._pid == os.getpid() and self.is_descriptor_ours:  # a child would cut its parent's file
+            _give_room_back(self.fd, mapped.place)
 
     def leave(self) -> None:
         """Close all that is open, so that others may adopt the directory. Safe in a forked child."""

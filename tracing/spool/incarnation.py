@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracing import semconv as sc
+from tracing.spool import locks
 from tracing.spool.directory import OwnDirectory
 from tracing.spool.format import SegmentHeader, close_line, loss_line, new_spool_id, service_directory
 from tracing.spool.limits import SpoolLimits
 from tracing.spool.losses import KEEP_ALL, KEEP_NONE, Losses, severity_floor
 from tracing.spool.memory import MemoryTail
+from tracing.spool.usage import service_bytes, spool_bytes
 
 # How many bytes go the short way before the long way looks at bounds, disk and directory again:
 # 200 records, so that its 10 µs are 50 ns for each.
@@ -41,13 +43,12 @@ class Incarnation:
     """The spool of one process between two forks.
 
     Attributes:
-        pid: process that it belongs to; 0 after a fork, when the child must draw a new one.
+        pid: process that may write here in the ordinary way; 0 after a fork, and after the end.
+        born_pid: process that it belongs to.
         spool_id: its identity, 32 hex.
         position: logical offset after the last line taken.
         lines: how many lines were taken.
         severity_min: OpenTelemetry severity number below which lines are shed at present.
-        released_bytes, others_bytes: set by the shipper: what it has deleted of ours, and what the
-            service's other incarnations take, for the bound of the service.
     """
 
     def __init__(
@@ -65,8 +66,6 @@ class Incarnation:
         self.position = 0
         self.lines = 0
         self.severity_min = KEEP_ALL
-        self.released_bytes = 0
-        self.others_bytes = 0
         self.lock = threading.RLock()
         self.memory = MemoryTail()
         self.losses = Losses(limits.loss_interval_s)
@@ -74,7 +73,7 @@ class Incarnation:
         self.ended: str | None = None
         self.memory_lines_total = 0
         self._service_path = service_directory(root, service)
-        self.resource_pid = self.pid  # stays when `pid` is set to 0
+        self.born_pid = self.pid  # stays when `pid` is set to 0
         self._resource = {**resource, sc.PROCESS_PID: self.pid}
         self._limits = limits
         self._parent = parent
@@ -83,6 +82,8 @@ class Incarnation:
         self._fd = -1
         self._act_at = ALWAYS
         self._closed_at = 0  # offset after the last close line; a process that said nothing has none
+        self._measured = (0, 0)  # bytes that the service's spools took, when the position was this
+        self._measure_at_s = 0.0  # time of `time.monotonic` before which that is good enough
         self._step_at = 0  # offset, and
         self._look_at_s = 0.0  # time of `time.monotonic`, at which to look at everything again
         self._busy = False
@@ -114,18 +115,36 @@ class Incarnation:
             else:
                 self._decided(partial(self._recover, line, severity_number))
 
-    def close(self, ended: str) -> None:
-        """Write the line that says how the process ends, unless nothing was logged since the last one.
+    def write_late(self, line: bytes, severity_number: int) -> None:
+        """Take a line after the close line: from other exit handlers, and while the interpreter ends.
 
-        What is logged afterwards is still taken.
+        Without the lock, since a thread that held it may have been stopped for good by then. One `write`
+        to the end of the file is whole and in its place without it, and nothing is decided any more.
+
+        Raises:
+            OSError: the disk did not take it.
         """
+        if self.is_on_disk:
+            os.write(self._fd, line)
+            self.position += len(line)
+            self.lines += 1
+        else:
+            self.write(line, severity_number)
+            self.close("exit")
+
+    def close(self, ended: str) -> None:
+        """Write the line that says how the process ends, unless nothing was logged since the last one."""
         with self.lock:
             if self._is_left:
                 return
             if self._busy:
                 self._deferred.append(partial(self.close, ended))
-            elif self.position != self._closed_at or self.losses.is_any_pending:
+                return
+            self.ended = ended
+            if self.position != self._closed_at or self.losses.is_any_pending:
                 self._decided(partial(self._close, ended))
+            if ended == "exit":
+                self.pid = 0  # from now on `write_late`
 
     def leave(self) -> None:
         """Give the directory up to whoever adopts it; afterwards no line may be written here."""
@@ -154,10 +173,24 @@ class Incarnation:
         with self.lock:
             self.losses.totals["thinned"] += count
 
+    def measure(self) -> None:
+        """See how near the bound is, after files were deleted."""
+        with self.lock:
+            self._measure()
+
+    def turn_over(self, bytes_min: int) -> None:
+        """Begin a new segment if the current one has at least so many bytes, so that it can be deleted."""
+        with self.lock:
+            if self._busy or self.ended is not None or not self.is_on_disk:
+                return
+            assert self.directory is not None
+            if self.position - self.directory.header.first_offset >= bytes_min:
+                self._decided(self._next_segment)
+
     def look_again(self) -> None:
         """Decide anew about disk, bounds and losses; the shipper calls it now and then."""
         with self.lock:
-            if not self._busy and not self._is_left and (self.position or self.losses.is_any_pending):
+            if not self._busy and self.ended is None and (self.position or self.losses.is_any_pending):
                 try:
                     self._decided(self._look_again)
                 except DescriptorLost:
@@ -204,13 +237,14 @@ class Incarnation:
     def _close(self, ended: str) -> None:
         self._look_again()
         self._write_losses(all_of_them=True)
-        self.ended = ended
         self._append(
             close_line(self.service, time.time_ns(), count=self.lines, end_offset=self.position, ended=ended)
         )
         self._closed_at = self.position
         if not self.is_on_disk:
             self._look_again()  # the last chance of what is in memory: a new segment may have room
+        if self.directory is not None:
+            self.directory.unmap()
 
     def _look_again(self) -> None:
         """Look at the disk, the directory and the bounds, and act on what is found."""
@@ -238,10 +272,19 @@ class Incarnation:
         elif _free_bytes(os.fstatvfs(directory.fd)) < self._limits.disk_free_bytes_min:
             self._to_memory()
         elif self.position - directory.header.first_offset >= self._limits.segment_bytes_max:
-            directory.begin_segment(self._header(self.position, self.lines))
+            self._next_segment()
+
+    def _next_segment(self) -> None:
+        assert self.directory is not None
+        try:
+            self.directory.begin_segment(self._header(self.position, self.lines))
+        except OSError:
+            pass  # the current one grows beyond its size
 
     def _to_disk(self) -> None:
         """Open a segment, with what is in memory at its beginning."""
+        if not locks.AVAILABLE:
+            return  # nobody could tell whether we live: what is on disk might be adopted, or never be
         if _free_bytes_at(self._service_path) < self._limits.disk_free_bytes_min:
             return
         header = self._header(self.memory.first_offset, self.lines - len(self.memory))
@@ -273,6 +316,7 @@ class Incarnation:
         if self.directory is not None:
             self.directory.leave()
         self.directory = made
+        self._measure()
 
     def _header(self, first_offset: int, first_line: int) -> SegmentHeader:
         return SegmentHeader(
@@ -285,11 +329,27 @@ class Incarnation:
         )
 
     def _settle_bounds(self) -> None:
-        if self.is_on_disk:
-            used_bytes = self.position - self.released_bytes + self.others_bytes
-            self.severity_min = severity_floor(used_bytes, self._limits.service_bytes_max)
-        else:
+        if not self.is_on_disk:
             self.severity_min = severity_floor(self.memory.bytes, self._limits.memory_bytes_max)
+            return
+        self.severity_min = severity_floor(self._used_bytes(), self._limits.service_bytes_max)
+        if self.severity_min > KEEP_ALL and time.monotonic() >= self._measure_at_s:
+            # Whoever ships may have deleted since, in this process or in another one.
+            self._measure()
+            self.severity_min = severity_floor(self._used_bytes(), self._limits.service_bytes_max)
+
+    def _used_bytes(self) -> int:
+        measured_bytes, position = self._measured
+        return measured_bytes + self.position - position
+
+    def _measure(self) -> None:
+        """See what all spools of the service take; what we write until the next time is added to it."""
+        others = service_bytes(self._service_path, besides=self.spool_id)
+        own = spool_bytes(self._service_path / self.spool_id)
+        if self.directory is not None:
+            own -= self.directory.room_bytes
+        self._measured = others + own, self.position
+        self._measure_at_s = time.monotonic() + self._limits.recheck_interval_s
 
     def _write_losses(self, *, all_of_them: bool = False) -> None:
         now_s = time.monotonic()

@@ -50,6 +50,11 @@ class MappedSegment:
         self._map[start:end] = line
         return size
 
+    @property
+    def room_bytes(self) -> int:
+        """What is reserved and not written yet."""
+        return self._size - self.place
+
     def is_cut(self, fd: int) -> bool:
         """Whether somebody has cut the file below what is mapped."""
         return os.fstat(fd).st_size < self._size

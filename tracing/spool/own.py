@@ -13,6 +13,9 @@ from tracing.spool.losses import KEEP_ALL, KEEP_WARN
 from tracing.spool.reader import Batch, Hole, SpoolReader, segment_paths, sent_offset
 from tracing.spool.thinning import thin
 
+# A segment that is sent whole is ended when it has this size, long before it is full: with a hundred
+# workers, what they keep for nothing would else be most of the service's bound.
+SENT_SEGMENT_BYTES: Final = 262_144
 # Segments that one look at the bounds writes again: some 50 ms of this thread for each.
 THIN_SEGMENTS_MAX: Final = 2
 
@@ -69,20 +72,17 @@ class OwnSource:
         """Have the incarnation write a loss line."""
         self.own.note_loss(reason, count, begin, end)
 
-    def tidy(self, others_bytes: int | None = None) -> None:
-        """Delete the segments that are sent, and have the incarnation look at its bounds again.
-
-        Args:
-            others_bytes: what the service's other spools take, when that has just been measured.
-        """
-        if others_bytes is not None:
-            self.own.others_bytes = others_bytes
+    def tidy(self) -> None:
+        """Delete the segments that are sent, and have the incarnation look at its bounds again."""
         directory = self.own.directory
         if directory is not None and self._lock is not None:
+            if self.sent >= self.own.position:
+                self.own.turn_over(SENT_SEGMENT_BYTES)
             current_offset = directory.header.first_offset
             if self._deleted_to < current_offset and self._deleted_to < self.sent:
-                self.own.released_bytes += delete_before(directory.path, self.sent)
+                delete_before(directory.path, self.sent)
                 self._deleted_to = min(current_offset, self.sent)
+                self.own.measure()
             if self.own.severity_min > KEEP_ALL:
                 self._thin(directory.path, min(self.own.severity_min, KEEP_WARN))
         self.own.look_again()
@@ -105,8 +105,9 @@ class OwnSource:
                 self._reader.close()  # or it would go on with what has just been given up
             thinned = thin(segment, severity_min, begin=self.sent)
             self._thinned[segment] = severity_min
-            self.own.released_bytes += thinned.freed_bytes
             self.own.note_thinned(thinned.lost_lines)
+        if unthinned:
+            self.own.measure()
 
     def _may_ship(self, path: Path) -> bool:
         """Whether we have the right to ship; else take over how far the one who has it got."""

@@ -19,7 +19,6 @@ from typing import Final
 from opentelemetry import context as otel_context
 
 from tracing.errors import RetryableExportError
-from tracing.spool.adoption import disk_bytes, spools
 from tracing.spool.courier import Carrier, Courier
 from tracing.spool.forking import begin_after_forks
 from tracing.spool.format import service_directory
@@ -174,14 +173,9 @@ class Shipper:
             with run.progress:
                 run.sent = {source.own.spool_id: source.sent}
                 run.progress.notify_all()
-        others_bytes = None
         if scan:
-            service = service_directory(self._spool.root, self._spool.service)
-            is_all_sent &= ship_left(service, courier)
-            others_bytes = sum(
-                disk_bytes(path) for path in spools(service) if path.name != source.own.spool_id
-            )
-        source.tidy(others_bytes)
+            is_all_sent &= ship_left(service_directory(self._spool.root, self._spool.service), courier)
+        source.tidy()
         return is_all_sent
 
     def _same_or_next(self, source: OwnSource) -> OwnSource:

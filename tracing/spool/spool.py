@@ -49,9 +49,13 @@ class Spool:
         """Take one line, its newline included; what is shed first is decided by `severity_number`."""
         try:
             own = self._own
-            if own.pid != getpid():
+            if own.pid == getpid():
+                own.write(line, severity_number)
+            elif _has_ended(own):
+                own.write_late(line, severity_number)
+            else:
                 own = self._born_again(own)
-            own.write(line, severity_number)
+                own.write(line, severity_number)
         except DescriptorLost:
             self._write_anew(own, line, severity_number)
         except Exception as error:
@@ -66,7 +70,7 @@ class Spool:
         """
         try:
             own = self._own
-            if own.pid == getpid():
+            if own.pid == getpid() or _has_ended(own):
                 own.close(ended)
                 if ended != "exit":
                     own.leave()
@@ -76,7 +80,7 @@ class Spool:
     def current(self) -> Incarnation:
         """Return the incarnation of this process, a new one after a fork."""
         own = self._own
-        return own if own.pid == getpid() else self._born_again(own)
+        return own if own.pid == getpid() or _has_ended(own) else self._born_again(own)
 
     def when_born_again(self, callback: Callable[[], None]) -> None:
         """Have a callback run in each forked child once it has an incarnation of its own."""
@@ -116,9 +120,8 @@ class Spool:
         with self._births.setdefault(pid, threading.RLock()):
             if self._own is not before:
                 return self._own
-            parent_pid = before.pid or before.resource_pid
             before.forget()
-            self._own = self._incarnate({"spool_id": before.spool_id, "pid": parent_pid})
+            self._own = self._incarnate({"spool_id": before.spool_id, "pid": before.born_pid})
             self._births = {}
             self._failures = 0
         close_at_the_end_of_a_worker(self.close)
@@ -137,6 +140,11 @@ class Spool:
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         self.last_failure = repr(error)
+
+
+def _has_ended(own: Incarnation) -> bool:
+    """Whether this process has written its close line, and only late lines may follow."""
+    return own.ended == "exit" and own.born_pid == getpid()
 
 
 class _Forked:

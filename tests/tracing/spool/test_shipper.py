@@ -26,6 +26,7 @@ from tracing.spool.locks import try_lock
 from tracing.spool.own import OwnSource
 from tracing.spool.reader import segment_paths
 from tracing.spool.transport import Transport
+from tracing.spool.usage import service_bytes
 
 OpenOrders = Callable[..., Spool]
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -99,6 +100,23 @@ def test_sent_segments_are_deleted_while_the_process_lives(
     assert shipper.flush(30.0)
     directory = root / "orders" / spool.spool_id
     helpers.eventually(lambda: len(segment_paths(directory)) == 1, "sent segments are deleted")
+
+
+def test_a_segment_that_is_sent_whole_is_ended_early(
+    open_orders: OpenOrders, ship: Any, root: Path, helpers: Any
+) -> None:
+    """A hundred idle workers must not hold four megabytes each, up to the service's bound."""
+    spool = open_orders()
+    shipper = ship(spool)
+    for _ in range(20):
+        spool.write(helpers.line("x" * 16_000), 9)
+    assert shipper.flush(30.0)
+    directory = root / "orders" / spool.spool_id
+    helpers.eventually(lambda: not (directory / "00000000.ndjson").exists(), "the first segment is deleted")
+    helpers.eventually(lambda: service_bytes(root / "orders", besides="") < 10_000, "little is left")
+    spool.write(helpers.line("later"), 9)
+    assert shipper.flush(30.0)
+    assert spool.stats()["lines"] == 21
 
 
 def test_stopping_sends_the_close_line_and_leaves_nothing(

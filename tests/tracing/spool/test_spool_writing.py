@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -170,6 +171,55 @@ def test_a_thread_that_was_late_writes_to_the_next_one(
     assert [close["ended"] for close in helpers.special_lines(directory, "close")] == ["shutdown"]
 
 
+def test_late_lines_need_no_lock(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
+    """While the interpreter ends, a thread that held it may have been stopped for good."""
+    spool = open_orders()
+    spool.write(helpers.line("early"), 9)
+    spool.close("exit")
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with spool.current().lock:
+            held.set()
+            release.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    late = threading.Thread(target=spool.write, args=(helpers.line("late"), 9))
+    late.start()
+    late.join(30)
+    release.set()
+    holder.join()
+    assert helpers.messages(the_directory(root)) == ["early", "late"]
+    lines = list(read_lines(the_directory(root)))
+    assert [offset for offset, _ in lines] == _running_sum(line for _, line in lines)
+
+
+def test_after_the_end_nothing_is_decided_any_more(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
+    """A new segment would begin where a late line without the lock is just being written."""
+    spool = open_orders(segment_bytes_max=4096, recheck_interval_s=0.0)
+    spool.write(helpers.line("early"), 9)
+    spool.close("exit")
+    for number in range(200):
+        spool.write(helpers.line(f"late {number}"), 9)
+        spool.current().look_again()
+    (segment,) = segment_paths(the_directory(root))
+    assert len(helpers.messages(the_directory(root))) == 201
+    assert segment.read_bytes().endswith(b"\n")
+
+
+def test_a_process_that_speaks_only_after_its_end_has_ended_in_order(
+    open_orders: OpenOrders, root: Path, helpers: Any
+) -> None:
+    """Nobody shall take it for killed."""
+    spool = open_orders()
+    spool.close("exit")
+    spool.write(helpers.line("late"), 9)
+    assert helpers.messages(the_directory(root)) == ["late"]
+    assert [close["ended"] for close in helpers.special_lines(the_directory(root), "close")] == ["exit"]
+
+
 def test_closing_twice_says_it_once(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
     """A worker's finalizer and `atexit` may both call; lines in between deserve another word."""
     spool = open_orders()
@@ -280,17 +330,27 @@ def test_a_fork_has_a_spool_of_its_own(open_orders: OpenOrders, root: Path, help
     assert header["resource"]["process.pid"] == child
 
 
-def test_a_child_closes_what_it_inherited(open_orders: OpenOrders, helpers: Any) -> None:
+def test_a_child_closes_what_it_inherited(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
     """Else every generation of a forking server would hold the files of all before, deleted ones too."""
     spool = open_orders()
     spool.write(helpers.line("parent"), 9)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    parents = str(root / "orders" / spool.spool_id)
+    assert any(name.startswith(parents) for name in open_files())
     child = os.fork()
     if child == 0:
         spool.write(helpers.line("child"), 9)
-        os._exit(0 if len(list(Path("/proc/self/fd").iterdir())) == before else 1)
+        os._exit(1 if any(name.startswith(parents) for name in open_files()) else 0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def open_files() -> list[str]:
+    """What the descriptors of this process are."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this very listing
+            found.append(str(path.readlink()))
+    return found
 
 
 def test_a_fork_while_another_thread_writes_does_not_hang(
