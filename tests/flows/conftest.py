@@ -120,6 +120,34 @@ def shared_collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Colle
         yield process
 
 
+class KillTable:
+    """What is kept of the logs and spans of children that end: ours beside plain OpenTelemetry."""
+
+    def __init__(self) -> None:
+        self._rows: list[str] = []
+
+    def add(self, ending: str, written: int, ours: tuple[int, int], plain: tuple[int, int]) -> None:
+        """Add a row; each pair is the logs and the spans that were kept, of as many as were written."""
+        cells = " | ".join(f"{kept} of {written}" for kept in (*ours, *plain))
+        self._rows.append(f"| {ending} | {cells} |")
+
+    def __str__(self) -> str:
+        head = "| child ends by | our logs | our spans | OpenTelemetry's logs | its spans |"
+        return "\n".join([head, "|---|---|---|---|---|", *self._rows])
+
+
+@pytest.fixture(scope="session")
+def kill_table(request: pytest.FixtureRequest, repository: Path) -> Iterator[KillTable]:
+    """Filled by tests, printed when all are done, and kept in `bench-results/kill-matrix.md`."""
+    table = KillTable()
+    yield table
+    results = repository / "bench-results"
+    results.mkdir(exist_ok=True)
+    (results / "kill-matrix.md").write_text(f"{table}\n")
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n\n{table}")
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
