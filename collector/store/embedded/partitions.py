@@ -186,7 +186,7 @@ class Partitions:
         day = day_of(received_ns)
         of_day = self.of_day(day)
         newest = of_day[-1] if of_day else None
-        if newest is None or self.is_full(newest):
+        if newest is None or self.room(newest) <= 0:
             if newest is not None:
                 newest.commit()  # so that the highest seq of a day stands for all below it
                 newest.close_writer()
@@ -216,12 +216,12 @@ class Partitions:
         """The partitions of a day, oldest first."""
         return [partition for partition in self.all if partition_key(partition.path)[0] == day]
 
-    def is_full(self, partition: Partition) -> bool:
-        """Whether the next record of its day belongs into another partition."""
-        return (
-            partition.appended >= self.limits.partition_records_max
-            or len(partition.dictionary.profiles) >= self.limits.partition_profiles_max
-            or len(partition.dictionary.resources) >= self.limits.partition_resources_max
+    def room(self, partition: Partition) -> int:
+        """How many records are sure to fit into a partition; at 0 or below its day needs another one."""
+        return min(
+            self.limits.partition_records_max - partition.appended,
+            self.limits.partition_profiles_max - len(partition.dictionary.profiles),
+            self.limits.partition_resources_max - len(partition.dictionary.resources),
         )
 
     def save_state(self, *, durable: bool = False) -> None:

@@ -36,6 +36,7 @@ HAS_DURATION: Final = 16
 HAS_EXCEPTION_MESSAGE: Final = 32
 
 _CONDITIONS_REMEMBERED_MAX: Final = 200
+_RESOURCES_SEEN_MAX: Final = 1_000
 
 
 class Profile(NamedTuple):
@@ -135,8 +136,7 @@ class Dictionary:
         self._file: BinaryIO | None = None
         self._profile_ids: dict[Profile, int] = {}
         self._resource_ids: dict[bytes, int] = {}
-        self._last_resource: dict[str, Any] | None = None
-        self._last_resource_id = 0
+        self._seen_resources: dict[int, tuple[dict[str, Any], int]] = {}
         self._matching: dict[tuple[str, str], tuple[int, frozenset[int]]] = {}
         self.profiles: list[Profile] = []
         self.profile_records: list[Record] = []  # each profile as a record
@@ -186,10 +186,14 @@ class Dictionary:
 
     def resource_id(self, resource: dict[str, Any]) -> int:
         """The number of a resource, a new one when it was not there."""
-        if resource is self._last_resource:  # records come in runs of one process
-            return self._last_resource_id
+        seen = self._seen_resources.get(id(resource))
+        if seen is not None and seen[0] is resource:  # the records of a process share one object
+            return seen[1]
         number = self._resource_id(resource)
-        self._last_resource, self._last_resource_id = resource, number
+        if len(self._seen_resources) >= _RESOURCES_SEEN_MAX:
+            self._seen_resources.clear()
+        # The object is kept with its number, so that its id belongs to no other one.
+        self._seen_resources[id(resource)] = resource, number
         return number
 
     def _resource_id(self, resource: dict[str, Any]) -> int:

@@ -32,6 +32,7 @@ ATTRIBUTE: Final = "a"
 
 TEXT_CHARS_MAX: Final = 250
 _REMEMBERED_CHARS_MAX: Final = 80
+_ID_CHARS: Final = 32  # a text no longer than this is no HASHED and a hash
 LONG: Final = "L"  # type letter of a text that is indexed by its hash
 _NUL: Final = "\0"
 HASHED: Final = "\2"  # in front of the hash of an id or a key that cannot stand for itself
@@ -51,7 +52,7 @@ def sayable(text: str) -> bool:
 
 def id_term(whose: str, text: str) -> str:
     """The term of an id; `whose` is one of the letters above."""
-    if len(text) > TEXT_CHARS_MAX or text.startswith(HASHED):
+    if len(text) > _ID_CHARS and (len(text) > TEXT_CHARS_MAX or text.startswith(HASHED)):
         return f"{whose}{HASHED}{_hash(text)}"
     return whose + text
 

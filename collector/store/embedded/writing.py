@@ -74,16 +74,16 @@ class Writer:
         refused: list[tuple[Record, str]] = []
         already_stored = 0
         partition: Partition | None = None
-        day, day_seq = -1, 0
+        day, day_seq, room = -1, 0, 0
         for record in records:
             seq = record.seq
             if seq and seq <= durable_seq:
                 already_stored += 1
                 continue
             received_ns = record.received_ns or self._clock_ns()
-            if partition is None or received_ns // DAY_NS != day or partitions.is_full(partition):
+            if partition is None or room <= 0 or received_ns // DAY_NS != day:
                 partition = partitions.for_arrival(received_ns)
-                day = received_ns // DAY_NS
+                day, room = received_ns // DAY_NS, partitions.room(partition)
                 day_seq = max(one.appended_seq for one in partitions.of_day(day_of(received_ns)))
             if seq and seq <= max(day_seq, partition.appended_seq):
                 already_stored += 1
@@ -93,6 +93,7 @@ class Writer:
                     already_stored += 1
                     continue
                 known.add(record.uid)
+            room -= 1
             reason = self._add(record, partition)
             if reason is None:
                 self._uncommitted.add(record.uid)
