@@ -114,7 +114,7 @@ def test_times_without_a_zone_are_of_the_given_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("severity", "level"), enumerate(["FATAL", "ERROR3", "ERROR2", "ERROR", "WARN", "INFO2"])
+    ("severity", "level"), list(enumerate(["FATAL", "ERROR3", "ERROR2", "ERROR", "WARN", "INFO2"]))
 )
 def test_severities(severity: int, level: str) -> None:
     """By OpenTelemetry's mapping."""
