@@ -184,7 +184,9 @@ class Writer:
             return 0
         # First written down, so that a crash in between is not taken for records that went missing.
         for partition, _, count in queries:
-            self._partitions.state.documents[partition.name] -= count
+            documents = self._partitions.state.documents
+            if partition.name in documents:  # a lost or copied state knows no counts
+                documents[partition.name] -= count
         try:
             write_state(self._partitions.directory, self._partitions.state, durable=True)
             for partition, query, _ in queries:
