@@ -7,7 +7,7 @@ import sys
 import typer
 
 # Each of these adds its commands to the application.
-from collector import cli_ask, cli_operate, cli_start, cli_trends
+from collector import cli_ask, cli_backup, cli_operate, cli_start, cli_trends
 from collector.cli_app import INTERRUPTED, NOT_THERE, NOTHING, OK, USAGE, app, complain
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "USAGE",
     "app",
     "cli_ask",
+    "cli_backup",
     "cli_operate",
     "cli_start",
     "cli_trends",

@@ -197,7 +197,7 @@ def stats_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
         ("records", grouped(answer["records"])),
         ("  logs", grouped(answer["logs"])),
         ("  spans", grouped(answer["spans"])),
-        ("on disk", _bytes(answer["bytes"])),
+        ("on disk", bytes_text(answer["bytes"])),
         ("partitions", grouped(answer["partitions"])),
         ("oldest", day_and_time(answer["oldest"]) if answer["oldest"] else "–"),
         ("newest", day_and_time(answer["newest"]) if answer["newest"] else "–"),
@@ -267,7 +267,8 @@ def length_text(length_ns: int | None) -> str:
     return "–" if length_ns is None else duration(length_ns)
 
 
-def _bytes(size: int) -> str:
+def bytes_text(size: int) -> str:
+    """A size as people say it."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
