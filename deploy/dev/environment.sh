@@ -12,9 +12,11 @@ say() { printf 'backtrail: %s\n' "$*" >&2; }
 debian_install() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 1
     say "installing $*"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@" >/dev/null 2>&1 && return 0
+    # RUNLEVEL=1: a package that brings a daemon shall not start it here
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+    apt-get install -y -q --no-install-recommends "$@" >/dev/null 2>&1 && return 0
     apt-get update -q >/dev/null 2>&1
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$@" >/dev/null 2>&1
+    apt-get install -y -q --no-install-recommends "$@" >/dev/null 2>&1
 }
 
 fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
@@ -44,3 +46,16 @@ if ! [ -x .venv/bin/python ] || ! fits .venv/bin/python; then
 fi
 say "installing the packages of the extra '$extra' into .venv (once)"
 .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[$extra]"
+
+# Programs of others that some tests talk to; those tests skip with a line, or fail in CI, without them.
+if [ "$extra" = dev ]; then
+    missing=
+    command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
+    command -v mvn >/dev/null 2>&1 || missing="$missing maven"
+    command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+    command -v logger >/dev/null 2>&1 || missing="$missing bsdutils"
+    command -v rsyslogd >/dev/null 2>&1 || [ -x /usr/sbin/rsyslogd ] || missing="$missing rsyslog"
+    ls /usr/lib/*/rsyslog/omelasticsearch.so >/dev/null 2>&1 || missing="$missing rsyslog-elasticsearch"
+    # shellcheck disable=SC2086  # a list of words
+    [ -z "$missing" ] || debian_install $missing || say "not here, and their tests with them:$missing"
+fi
