@@ -105,6 +105,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "LogHandler":
+        import_module("tracing.runtime")  # it configures from the environment, which only runtime can do
     value = globals()[name] = getattr(import_module(home), name)
     return value
 

@@ -71,6 +71,7 @@ class Settings:
     ship: bool = True  # False: lines stay in the spool until `backtrail agent` takes them
     export_file: Path | None = None  # for exporter "file"
     otlp_endpoint: str | None = None  # for exporter "otlp"
+    otlp_protocol: str | None = None  # "grpc" or "http"; None: gRPC on port 4317, else HTTP
     capture_logs: bool = True  # every record of every logger, whatever its handlers
     level: str | None = None  # lowest level that is recorded; None: levels stay as the program set them
     propagators: tuple[str, ...] = ("tracecontext", "baggage", "x-trace-id")
@@ -90,6 +91,8 @@ class Settings:
         _one_of("sampler", self.sampler, SAMPLERS)
         _one_of("spool_mode", self.spool_mode, ("write", "mapped"))
         _one_of("spool_fsync", self.spool_fsync, ("never", "always"))
+        if self.otlp_protocol is not None:
+            _one_of("otlp_protocol", self.otlp_protocol, ("grpc", "http"))
         if not 0.0 <= self.sampler_arg <= 1.0:
             raise ConfigurationError(f"sampler_arg={self.sampler_arg}: a share in 0..1 was expected")
         if not self.slow_span_s >= 0.0:
@@ -260,6 +263,11 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _otlp_protocol(text: str) -> str:
+    # Over HTTP the backend chooses the encoding: JSON, or protobuf where it takes no JSON.
+    return {"grpc": "grpc", "http/protobuf": "http", "http/json": "http"}[text.lower()]
+
+
 def _otlp_propagators(text: str) -> tuple[str, ...]:
     names = _names(text)
     if "none" in names:
@@ -278,6 +286,7 @@ _OPENTELEMETRY: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "OTEL_PYTHON_EXCLUDED_URLS": ("excluded_paths", _names),
     # An OTLP endpoint is the base of all signals; our collector serves OTLP and its own format on one port.
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector_url", _url),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": ("otlp_protocol", _otlp_protocol),
 }
 
 

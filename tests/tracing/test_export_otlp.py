@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from tracing.errors import ConfigurationError, RetryableExportError
 from tracing.export import open_exporter
-from tracing.export.otlp import OtlpCarrier, OtlpExporter, poster_for
+from tracing.export.otlp import HttpPoster, OtlpCarrier, OtlpExporter, poster_for
 from tracing.export.otlp_json import any_value, count, requests
 from tracing.export.otlp_proto import GrpcPoster, message
 from tracing.line import encode
@@ -371,6 +371,8 @@ def test_port_4317_speaks_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
 
     limits = ShipperLimits()
     assert isinstance(poster_for("http://backend:4317", None, limits)(), GrpcPoster)
+    assert isinstance(poster_for("http://backend:7000", None, limits, "grpc")(), GrpcPoster)
+    assert isinstance(poster_for("http://backend:4317", None, limits, "http")(), HttpPoster)
     monkeypatch.setitem(sys.modules, "tracing.export.otlp_proto", None)
     with pytest.raises(ConfigurationError, match="opentelemetry-exporter-otlp-proto-grpc"):
         poster_for("http://backend:4317", None, limits)

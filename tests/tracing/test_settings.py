@@ -58,6 +58,8 @@ def test_the_nearest_word_counts() -> None:
         ("TRACING_SERVICE", "", "service", "unknown_service"),
         ("OTEL_PROPAGATORS", "b3,tracecontext", "propagators", ("b3", "tracecontext", "x-trace-id")),
         ("OTEL_PROPAGATORS", "none", "propagators", ()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "otlp_protocol", "grpc"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "otlp_protocol", "http"),
         ("OTEL_TRACES_SAMPLER", "TraceIdRatio", "sampler", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5", "sampler_arg", 0.5),
         ("OTEL_SDK_DISABLED", "true", "enabled", False),

@@ -62,6 +62,7 @@ def _open_otlp(settings: Settings, resource: Mapping[str, Any]) -> Exporter:
         service=settings.service,
         resource=resource,
         endpoint=settings.otlp_endpoint or settings.collector_url,
+        protocol=settings.otlp_protocol,
         token=settings.token,
         ship=settings.ship,
         spool_limits=SpoolLimits(

@@ -130,12 +130,13 @@ class OtlpExporter:
         resource: Mapping[str, Any],
         endpoint: str,
         token: str | None,
+        protocol: str | None = None,
         ship: bool = True,
         spool_limits: SpoolLimits | None = None,
         limits: ShipperLimits | None = None,
     ) -> None:
         limits = limits or ShipperLimits()
-        make_poster = poster_for(endpoint, token, limits)
+        make_poster = poster_for(endpoint, token, limits, protocol)
         self.spool = open_spool(root, service=service, resource=resource, limits=spool_limits)
         self.shipper = Shipper(self.spool, lambda: OtlpCarrier(make_poster()), limits)
         self.write = self.spool.write  # nothing between the log call and the spool
@@ -157,23 +158,28 @@ class OtlpExporter:
         return self.spool.stats() | self.shipper.stats()
 
 
-def poster_for(endpoint: str, token: str | None, limits: ShipperLimits) -> Callable[[], OtlpPoster]:
-    """Return what makes the connection: gRPC on port 4317, else HTTP.
+def poster_for(
+    endpoint: str, token: str | None, limits: ShipperLimits, protocol: str | None = None
+) -> Callable[[], OtlpPoster]:
+    """Return what makes the connection.
 
+    Args:
+        protocol: "grpc" or "http"; `None`: gRPC on port 4317, else HTTP.
     Raises:
         ConfigurationError: not a URL, or gRPC is asked for and not installed.
     """
     parts = checked_url(endpoint)
-    if parts.port != GRPC_PORT:
+    port = parts.port or GRPC_PORT
+    if protocol == "http" or (protocol is None and parts.port != GRPC_PORT):
         return lambda: HttpPoster(endpoint, token, limits)
     try:
         from tracing.export.otlp_proto import GrpcPoster
     except ImportError:
         raise ConfigurationError(
-            f"otlp_endpoint={endpoint!r}: port {GRPC_PORT} speaks gRPC, which needs "
+            f"otlp_endpoint={endpoint!r}: gRPC, which port {GRPC_PORT} or otlp_protocol asks for, needs "
             "opentelemetry-exporter-otlp-proto-grpc; or give the HTTP endpoint, usually port 4318"
         ) from None
-    target = f"{parts.hostname}:{GRPC_PORT}"
+    target = f"{parts.hostname}:{port}"
     return lambda: GrpcPoster(
         target, is_tls=parts.scheme == "https", token=token, timeout_s=limits.request_timeout_s
     )
