@@ -31,6 +31,7 @@ class OperationProfile(msgspec.Struct, kw_only=True):
     visits: int = 0
     traces: int = 0  # that these visits belong to
     errors: int = 0  # visits whose span has the status error
+    unfinished: int = 0  # visits whose span never ended
     self_time: Spread = msgspec.field(default_factory=Spread)
     follows: dict[str, dict[str, int]] = {}  # step -> the step after it -> how often
     takes: dict[str, int] = {}  # step -> visits that take it at least once
@@ -184,6 +185,7 @@ class Profile(msgspec.Struct, kw_only=True):
             profile = self.operations[visit.operation] = OperationProfile()
         profile.visits += 1
         profile.errors += node.record.is_error
+        profile.unfinished += not node.finished
         if edge is None and is_whole:
             profile.self_time.add(node.self_time_ns, node.start_ns)
         elif edge is not None and (edge in self.edges or len(self.edges) < OPERATIONS_MAX):
@@ -295,6 +297,7 @@ def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
     mine.visits += other.visits
     mine.traces += other.traces
     mine.errors += other.errors
+    mine.unfinished += other.unfinished
     mine.self_time.merge(other.self_time)
     for counts, more in zip(mine._counts, other._counts, strict=True):
         _add_all(counts, more)
@@ -336,6 +339,7 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
             visits=old.visits,
             traces=old.traces,
             errors=old.errors,
+            unfinished=old.unfinished,
             self_time=old.self_time,
             shapes=old.shapes,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ Family = Literal["failure", "delay", "death", "path"]
 
 EVIDENCE_MAX: Final = 5  # of one finding
 QUOTE_CHARS_MAX: Final = 300
+NEARLY_ALL: Final = 0.9
 
 
 class Finding(msgspec.Struct, kw_only=True):
@@ -86,6 +88,7 @@ def times(octaves: float) -> str:
 
 
 def instance_of(visits: Sequence[Visit]) -> str | None:
-    """The one instance that all visits ran in; None: several, or it is not known."""
-    instances = {visit.node.record.instance for visit in visits}
-    return instances.pop() if len(instances) == 1 else None
+    """The instance that nearly all visits ran in; None: several, or it is not known."""
+    instances = Counter(visit.node.record.instance for visit in visits)
+    name, count = instances.most_common(1)[0] if instances else (None, 0)
+    return name if count >= NEARLY_ALL * len(visits) else None

@@ -55,7 +55,7 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
         by_service[finding.service].append((weight * finding.decades, finding))
     suspects = []
     for service, own in by_service.items():
-        own.sort(key=lambda pair: (-pair[0], pair[1].signal, pair[1].operation or ""))
+        own.sort(key=lambda pair: -pair[0])
         best = own[0][0]
         signals = {finding.signal: decades for decades, finding in reversed(own)}
         support = sum(signals.values()) - signals[own[0][1].signal]
@@ -66,7 +66,7 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
                 findings=[finding for _, finding in own],
             )
         )
-    return sorted(suspects, key=lambda suspect: (-suspect.decades, suspect.service))
+    return sorted(suspects, key=lambda suspect: -suspect.decades)
 
 
 def strongest(parts: Iterable[Sequence[Suspect]]) -> list[Suspect]:
@@ -78,7 +78,7 @@ def strongest(parts: Iterable[Sequence[Suspect]]) -> list[Suspect]:
             left = corrected(suspect.decades, len(looks))
             if suspect.service not in best or left > best[suspect.service].decades:
                 best[suspect.service] = structs.replace(suspect, decades=left)
-    return sorted(best.values(), key=lambda suspect: (-suspect.decades, suspect.service))
+    return sorted(best.values(), key=lambda suspect: -suspect.decades)
 
 
 def _explain(findings: Sequence[Finding], spread: Spread) -> None:

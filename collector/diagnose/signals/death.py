@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
+from collector.diagnose.significance import share_decades
 from collector.diagnose.visits import Visit, place
 from collector.diagnose.window import Window
 from collector.model import Evidence, Record
@@ -12,7 +13,8 @@ from collector.model import Evidence, Record
 SIGNAL: Final = "death"
 
 # A process that is known to have been killed needs no statistics. A span without an end, of a process
-# of which nothing else is known, may also just be running.
+# of which nothing else is known, may also just be running: that is worth no more than what follows, or
+# what so many of them would be worth against healthy times.
 KILLED_DECADES: Final = 8.0
 ENDED_DECADES: Final = 5.0
 SILENT_DECADES: Final = 2.0
@@ -27,16 +29,16 @@ def find(window: Window) -> list[Finding]:
         if not visit.node.finished:
             record = visit.node.record
             left.setdefault((record.service, record.uid.partition("-")[0]), []).append(visit)
-    return [_finding(visits) for visits in left.values()]
+    return [_finding(window, visits) for visits in left.values()]
 
 
-def _finding(visits: list[Visit]) -> Finding:
+def _finding(window: Window, visits: list[Visit]) -> Finding:
     # Parents come before their children, so the last span of the first trace is the innermost.
     trace_id = visits[0].trace.trace_id
     inner = [visit for visit in visits if visit.trace.trace_id == trace_id][-1]
     ended = next((visit.node.process_ended for visit in visits if visit.node.process_ended), None)
     if ended is None:
-        decades, fate = SILENT_DECADES, "and nothing more came of it"
+        decades, fate = max(SILENT_DECADES, _decades(window, inner)), "and nothing more came of it"
     elif ended in _CLEAN:
         decades, fate = ENDED_DECADES, "when its process ended"
     else:
@@ -57,6 +59,13 @@ def _finding(visits: list[Visit]) -> Finding:
         location=place(last) if last is not None else None,
         refuted_by="an end of this span, or a later line of the same process",
     )
+
+
+def _decades(window: Window, inner: Visit) -> float:
+    known = window.known.operations.get(inner.operation)
+    healthy = (known.unfinished, known.visits) if known else (0, 0)
+    seen = window.seen.operations[inner.operation]
+    return share_decades(seen.unfinished, seen.visits, *healthy, rare=True)
 
 
 def _evidence(visits: list[Visit], inner: Visit, fate: str) -> list[Evidence]:

@@ -28,7 +28,7 @@ def find(window: Window) -> list[Finding]:
     for visit in window.visits:
         for raised in raised_in(visit):
             found[raised.key].append(raised)
-    return [_finding(window, records) for _, records in sorted(found.items())]
+    return [_finding(window, records) for records in found.values()]
 
 
 def _finding(window: Window, records: list[Raised]) -> Finding:

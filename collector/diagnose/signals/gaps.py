@@ -50,7 +50,7 @@ def find(window: Window) -> list[Finding]:
     waits = _waits(window)
     found = []
     callers = _callers_behind(shifts, moved)
-    for service in sorted({edge.callee for edge in moved} | callers):
+    for service in dict.fromkeys([*callers, *(edge.callee for edge in moved)]):
         role: Role = "caller" if service in callers else "callee"
         edges = {e: s for e, s in shifts.items() if (e.caller if role == "caller" else e.callee) == service}
         if role == "callee":
@@ -66,12 +66,12 @@ def _has_moved(shift: Shift, drift: float) -> bool:
     return shift.octaves - drift >= OCTAVES_MIN and shift.t(drift) >= 2.0
 
 
-def _callers_behind(shifts: Mapping[Edge, Shift], moved: Mapping[Edge, Shift]) -> set[str]:
+def _callers_behind(shifts: Mapping[Edge, Shift], moved: Mapping[Edge, Shift]) -> list[str]:
     """Services that the moved edges have in common as their beginning, and not as their end."""
     out: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for edge in shifts:
         out[edge.caller][edge.callee].append(edge in moved)
-    callers = set()
+    callers = []
     for caller, callees in out.items():
         longer = [callee for callee, edges in callees.items() if any(edges)]
         # A callee whose other callers wait as well is itself behind it.
@@ -79,7 +79,7 @@ def _callers_behind(shifts: Mapping[Edge, Shift], moved: Mapping[Edge, Shift]) -
             callee for callee in longer if not any(e.callee == callee and e.caller != caller for e in moved)
         ]
         if len(alone) >= CALLEES_MIN and len(alone) >= WAYS_OUT_MIN * len(callees):
-            callers.add(caller)
+            callers.append(caller)
     return callers
 
 
@@ -102,14 +102,14 @@ def _finding(
 ) -> Finding | None:
     own = {edge: shift for edge, shift in edges.items() if edge in moved}
     whole = pooled(own.values())
-    worst = max(sorted(own), key=lambda edge: own[edge].decades(drift))
+    worst = max(own, key=lambda edge: own[edge].decades(drift))
     decades = max(whole.decades(drift), own[worst].decades(drift))
     decades *= len(own) / len(edges)  # ways that are as usual speak against it
     if window.is_one_trace and own[worst].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
         return None
     known, seen = window.known.edges[worst].gap, window.seen.edges[worst].gap
     visits = sorted(waits[worst], key=lambda visit: -gap_ns(visit))
-    late = [visit for visit in visits if gap_ns(visit) > known.quantile_ns(0.95)] or visits[:1]
+    late = [visit for visit in visits if gap_ns(visit) > known.quantile_ns(1.0)] or visits[:1]
     answer = visits[0].answer
     name = answer.name if answer else worst.name
     between = f"calls into {service}" if role == "callee" else f"calls out of {service}, whomever they reach,"

@@ -39,7 +39,7 @@ def find(window: Window) -> list[Finding]:
     for operation, shift in shifts.items():
         by_service[operation.service][operation] = shift
     found = []
-    for service, own in sorted(by_service.items()):
+    for service, own in by_service.items():
         finding = _finding(window, service, own, drift, len(shifts))
         if finding is not None:
             found.append(finding)
@@ -51,13 +51,13 @@ def _finding(
 ) -> Finding | None:
     whole = pooled(own.values())
     decades = whole.decades(drift) if whole.octaves - drift >= OCTAVES_MIN else 0.0
-    worst = max(sorted(own), key=lambda operation: own[operation].decades(drift))
+    worst = max(own, key=lambda operation: own[operation].decades(drift))
     if own[worst].octaves - drift >= OCTAVES_MIN:
         decades = max(decades, corrected(own[worst].decades(drift), looked_at))
     if decades <= 0:
         return None
     # The operation that costs the most.
-    place = max(sorted(own), key=lambda operation: own[operation].excess_ns(drift))
+    place = max(own, key=lambda operation: own[operation].excess_ns(drift))
     if window.is_one_trace and own[place].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
         return None
     known = window.known.operations[place].self_time
@@ -65,7 +65,7 @@ def _finding(
         (visit for visit in window.by_operation[place] if visit.answer is None),
         key=lambda visit: -visit.node.self_time_ns,
     )
-    slow = [visit for visit in visits if visit.node.self_time_ns > known.quantile_ns(0.95)] or visits[:1]
+    slow = [visit for visit in visits if visit.node.self_time_ns > known.quantile_ns(1.0)] or visits[:1]
     typical_ns = visits[len(visits) // 2].node.self_time_ns
     everything = f"; all that {service} does takes {times(whole.octaves - drift)} as long as usual"
     return Finding(
