@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
-from collector.errors import CollectorError
+import msgspec
+
+from collector.errors import CollectorError, Damaged
 from collector.model import Record
-from collector.store.conditions import Condition, Equals, counted, facet_field
+from collector.store.conditions import And, Condition, Equals, counted, facet_field
 from collector.store.contract import (
     EVERYTHING,
     MINUTE_NS,
@@ -41,6 +43,11 @@ from collector.store.timeline import rates_of, steps_between
 
 _T = TypeVar("_T")
 
+# What reading damaged bytes ends in: tantivy's errors, a record that does not decode, a number that
+# the dictionary does not have.
+_SUSPICIOUS: Final = (ValueError, OSError, IndexError, msgspec.DecodeError, Damaged)
+_SUSPICION_INTERVAL_S: Final = 30.0
+
 
 class EmbeddedStore:
     """Keeps every promise of the contract on one machine; measured at millions of records.
@@ -57,6 +64,7 @@ class EmbeddedStore:
         self._writer = Writer(partitions, limits, clock_ns)
         self._write_lock = Lock()
         self._looked_at_s = time.monotonic()
+        self._next_suspicion_s = 0.0
 
     @classmethod
     def open(
@@ -271,22 +279,29 @@ class EmbeddedStore:
             )
         )
 
-    def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
+    def services(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[ServiceSummary]:
         """See `Store.services`."""
         return self._read(
             lambda snapshots: service_summaries(
-                counting.tallies(plans(snapshots, counted(EVERYTHING), start_ns, end_ns), by_operation=False)
+                counting.tallies(plans(snapshots, counted(condition), start_ns, end_ns), by_operation=False)
             )
         )
 
     def operations(
-        self, service: str, *, start_ns: int | None = None, end_ns: int | None = None
+        self,
+        service: str,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
     ) -> list[OperationSummary]:
         """See `Store.operations`."""
-        condition = counted(Equals("service", service))
+        wanted = counted(And((Equals("service", service), condition)))
         return self._read(
             lambda snapshots: operation_summaries(
-                service, counting.tallies(plans(snapshots, condition, start_ns, end_ns), by_operation=True)
+                service, counting.tallies(plans(snapshots, wanted, start_ns, end_ns), by_operation=True)
             )
         )
 
@@ -343,14 +358,21 @@ class EmbeddedStore:
             self._looked_at_s = time.monotonic()
         try:
             return read(self._snapshots())
-        except CollectorError:
-            raise
         except BaseException as error:
-            # On damaged files tantivy panics, and its PanicException is no Exception.
-            is_panic = type(error).__name__ == "PanicException"
-            if not (is_panic or isinstance(error, Exception)) or not self._partitions.set_damaged_aside():
+            if not self._may_be_damage(error) or not self._partitions.set_damaged_aside():
                 raise
         return read(self._snapshots())
+
+    def _may_be_damage(self, error: BaseException) -> bool:
+        """Whether it pays to read every file because of an error; not again and again."""
+        # On damaged files tantivy panics, and its PanicException is no Exception.
+        if type(error).__name__ != "PanicException" and not isinstance(error, _SUSPICIOUS):
+            return False
+        now_s = time.monotonic()
+        if now_s < self._next_suspicion_s:
+            return False
+        self._next_suspicion_s = now_s + _SUSPICION_INTERVAL_S
+        return True
 
     def _snapshots(self) -> list[Snapshot]:
         return [partition.snapshot for partition in self._partitions.all]

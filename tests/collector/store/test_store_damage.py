@@ -126,13 +126,25 @@ def test_a_question_that_meets_damage_is_answered_without_it(directory: Path) ->
 
 
 def test_an_error_on_sound_files_stays_an_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake of ours must not be taken for damage."""
+    """A mistake of ours must not be taken for damage, nor make each question read the whole store."""
     store = EmbeddedStore.open(directory)
-    monkeypatch.setattr("collector.store.embedded.store.plans", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        store.count()
+    scrubs: list[int] = []
+    monkeypatch.setattr(store._partitions, "set_damaged_aside", lambda: scrubs.append(1))
+    for error, suspicious in ((ZeroDivisionError, False), (ValueError, True), (ValueError, False)):
+        scrubs.clear()
+        monkeypatch.setattr("collector.store.embedded.store.plans", _raising(error))
+        with pytest.raises(error):
+            store.count()
+        assert bool(scrubs) == suspicious
     assert store.stats().damaged_partitions == 0
     store.close()
+
+
+def _raising(error: type[Exception]) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_every_flipped_bit_of_every_file_is_found(directory: Path) -> None:
