@@ -24,16 +24,22 @@ REQUESTS = 30
 
 # Configured before the fork, and with a thread that ships: what a service does that knows nothing of forks.
 APP = """
-    import logging, os, time
+    import logging, os, sys, threading
     import tracing
+
+    def ships():
+        return "backtrail-shipper" in [thread.name for thread in threading.enumerate()]
 
     tracing.configure(service="web")
     log = logging.getLogger("shop")
     log.warning("boot %d", os.getpid())
+    if "uwsgi" in sys.modules:
+        assert not ships(), "a thread in this master can make a worker wait for ever, see spool/forking.py"
 
     def application(environ, start_response):
         with tracing.span("request"):
             log.warning("request %s in %d", environ["PATH_INFO"], os.getpid())
+        assert ships()
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [str(os.getpid()).encode()]
 """
