@@ -27,7 +27,7 @@ from tracing.spool.format import SegmentHeader, close_line, loss_line, new_spool
 from tracing.spool.limits import SpoolLimits
 from tracing.spool.losses import KEEP_ALL, KEEP_NONE, Losses, severity_floor
 from tracing.spool.memory import MemoryTail
-from tracing.spool.usage import service_bytes, spool_bytes
+from tracing.spool.usage import free_bytes, service_bytes, spool_bytes
 
 # How many bytes go the short way before the long way looks at bounds, disk and directory again:
 # 200 records, so that its 10 µs are 50 ns for each.
@@ -269,7 +269,7 @@ class Incarnation:
         elif end_offset < self.position:  # somebody has cut the file: its lines are gone
             self.losses.note("deleted", self.lines - directory.header.first_line, end_offset, self.position)
             directory.begin_segment(self._header(self.position, self.lines))
-        elif _free_bytes(os.fstatvfs(directory.fd)) < self._limits.disk_free_bytes_min:
+        elif free_bytes(directory.fd) < self._limits.disk_free_bytes_min:
             self._to_memory()
         elif self.position - directory.header.first_offset >= self._limits.segment_bytes_max:
             self._next_segment()
@@ -285,7 +285,7 @@ class Incarnation:
         """Open a segment, with what is in memory at its beginning."""
         if not locks.AVAILABLE:
             return  # nobody could tell whether we live: what is on disk might be adopted, or never be
-        if _free_bytes_at(self._service_path) < self._limits.disk_free_bytes_min:
+        if free_bytes(self._service_path) < self._limits.disk_free_bytes_min:
             return
         header = self._header(self.memory.first_offset, self.lines - len(self.memory))
         lines = self.memory.all_lines()
@@ -397,14 +397,3 @@ class Incarnation:
         except OSError:
             pass  # readers end at the last newline, and a part of a line has none
         self._to_memory()
-
-
-def _free_bytes_at(path: Path) -> int:
-    """Return what is free on the disk that a path is, or would be, on."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return _free_bytes(os.statvfs(path))
-
-
-def _free_bytes(status: os.statvfs_result) -> int:
-    return status.f_bavail * status.f_frsize

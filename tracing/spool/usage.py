@@ -1,4 +1,4 @@
-"""How much disk a service's spools take, for the bound that all its processes share."""
+"""How much disk a service's spools take, for the bound that all its processes share, and what is left."""
 
 from __future__ import annotations
 
@@ -42,3 +42,16 @@ def spool_bytes(directory: Path) -> int:
     except OSError:
         pass  # it was sent and deleted meanwhile
     return total
+
+
+def free_bytes(place: int | Path) -> int:
+    """Return what is free on the disk of an open file, or that a path is, or would be, on.
+
+    Raises:
+        OSError: it cannot be asked.
+    """
+    if isinstance(place, Path):
+        while not place.exists() and place != place.parent:
+            place = place.parent
+    status = os.statvfs(place)
+    return status.f_bavail * status.f_frsize

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from tracing.line import encode
-from tracing.spool import Spool, SpoolLimits, open_spool
+from tracing.spool import Shipper, Spool, SpoolLimits, open_spool, start_shipper
 from tracing.spool.format import SegmentHeader
 from tracing.spool.limits import ShipperLimits
 from tracing.spool.reader import read_lines
@@ -109,6 +109,21 @@ class IngestServer:
         decoded = [orjson.loads(line) for line in lines]
         return [record for record in decoded if record.get("kind") == kind]
 
+    def messages(self) -> list[str]:
+        """Messages of the logs that arrived."""
+        return [record["message"] for record in self.records()]
+
+    def answer_first(self, *answers: Answer) -> list[float]:
+        """Give these answers first, then work; return the times at which requests come."""
+        left, times = list(answers), []
+
+        def answer(_headers: dict[str, str], _body: bytes) -> Answer | None:
+            times.append(time.monotonic())
+            return left.pop(0) if left else None
+
+        self.answer = answer
+        return times
+
     def close(self) -> None:
         """Stop listening."""
         self._server.shutdown()
@@ -199,6 +214,24 @@ def quick() -> ShipperLimits:
         backoff_max_s=0.05,
         request_timeout_s=5.0,
     )
+
+
+@pytest.fixture
+def ship(root: Path, ingest: IngestServer, quick: ShipperLimits) -> Iterator[Callable[..., Shipper]]:
+    """Start a shipper for a spool of `orders`; it is stopped after the test."""
+    started: list[Shipper] = []
+
+    def start(spool: Spool, *, url: str | None = None, token: str | None = None, **limits: Any) -> Shipper:
+        chosen = ShipperLimits(**{**{name: getattr(quick, name) for name in quick.__slots__}, **limits})
+        shipper = start_shipper(
+            root, service="orders", url=url or ingest.url, token=token, spool=spool, limits=chosen
+        )
+        started.append(shipper)
+        return shipper
+
+    yield start
+    for shipper in started:
+        shipper.stop(5.0)
 
 
 @pytest.fixture

@@ -310,7 +310,7 @@ def test_without_record_locks_lines_stay_in_memory(root: Path) -> None:
     program = f"""
         import os, signal, sys
         sys.modules["fcntl"] = None
-        for name in ("fork", "register_at_fork", "statvfs", "fstatvfs", "pread", "pwrite", "posix_fallocate"):
+        for name in ("fork", "register_at_fork", "statvfs", "pread", "pwrite", "posix_fallocate"):
             delattr(os, name)
         for name in ("pthread_sigmask", "SIGBUS", "SIGHUP", "SIGQUIT"):
             delattr(signal, name)
