@@ -9,7 +9,8 @@ from typing import Final
 from msgspec import structs
 
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.engine import HEALTHY_TRACES_MIN, diagnose_trace, diagnose_window
+from collector.diagnose.engine import diagnose_trace, diagnose_window
+from collector.diagnose.visits import operation_name
 from collector.errors import NotFound
 from collector.model import Record, Trace, TraceStatus, Verdict
 from collector.store.conditions import And, Condition, Equals
@@ -23,6 +24,9 @@ WINDOW_TRACES_MAX: Final = 2_000
 WINDOW_HEALTHY_TRACES_MAX: Final = 2_000
 # A trace this many times as long as the median of its neighbours is no measure of what is healthy.
 HEALTHY_DURATION_FACTOR: Final = 4.0
+CANDIDATES_FACTOR: Final = 4  # traces looked through for each that is wanted
+# How far after a trace its measure is looked for, when there is too little before it.
+LATER_NS: Final = (60_000_000_000, 3_600_000_000_000, 86_400_000_000_000)
 
 StatusOf = Callable[[Sequence[Record]], TraceStatus]
 
@@ -92,35 +96,45 @@ def root_cause_of_window(
 def healthy_traces(store: Store, trace: Trace, *, traces_max: int) -> list[Trace]:
     """Traces without an error that came in at the same entry point, the nearest before this one first.
 
-    Where there are too few of them before, later ones are taken as well.
+    Where there are too few of them before, the nearest later ones are taken as well.
     """
     if not trace.roots:
         return []
-    entry = trace.roots[0]
-    condition: Condition = Equals("service", entry.service)
-    if entry.record.name:
-        condition = And((condition, Equals("name", entry.record.name)))
-    found = _candidates(store, condition, end_ns=trace.start_ns, traces_max=traces_max)
-    if len(found) < traces_max:
-        more = _candidates(store, condition, start_ns=trace.start_ns, traces_max=traces_max)
-        found += more[::-1][: traces_max - len(found)]
-    found = [item for item in found if item.trace_id != trace.trace_id]
-    if entry.record.name:
-        found = [item for item in found if (item.service, item.name) == (entry.service, entry.record.name)]
+    found = _neighbours(store, trace, traces_max)
     usual_ns = median([item.duration_ns for item in found]) if found else 0
     chosen = [item.trace_id for item in found if item.duration_ns <= HEALTHY_DURATION_FACTOR * usual_ns]
-    return _built(store, chosen[:traces_max])
+    return _built(store, chosen)
 
 
-def _candidates(
-    store: Store,
-    condition: Condition,
-    *,
-    start_ns: int | None = None,
-    end_ns: int | None = None,
-    traces_max: int,
-) -> list[TraceSummary]:
-    return store.find_traces(condition, start_ns=start_ns, end_ns=end_ns, error=False, limit=2 * traces_max)
+def _neighbours(store: Store, trace: Trace, traces_max: int) -> list[TraceSummary]:
+    """The traces of the same entry point nearest in time, those before it first."""
+    entry = trace.roots[0]
+    by_service = Equals("service", entry.service)
+    conditions: list[Condition] = [by_service]
+    if entry.record.name:
+        # The very name first; where names carry ids, whatever is the same without them.
+        conditions.insert(0, And((by_service, Equals("name", entry.record.name))))
+
+    def is_neighbour(item: TraceSummary) -> bool:
+        is_same = not entry.record.name or operation_name(item.name) == operation_name(entry.record.name)
+        return is_same and item.service == entry.service and item.trace_id != trace.trace_id
+
+    found: dict[str, TraceSummary] = {}
+    for condition in conditions:
+        spans: list[tuple[int | None, int | None]] = [(None, trace.start_ns)]
+        spans += [(trace.start_ns, trace.start_ns + length_ns) for length_ns in LATER_NS]
+        for start_ns, end_ns in spans:
+            if len(found) >= traces_max:
+                break
+            items = store.find_traces(
+                condition, start_ns=start_ns, end_ns=end_ns, error=False, limit=CANDIDATES_FACTOR * traces_max
+            )
+            if start_ns is not None:
+                items = items[::-1]  # those that came next are the nearest
+            for item in items:
+                if is_neighbour(item) and len(found) < traces_max:
+                    found.setdefault(item.trace_id, item)
+    return list(found.values())
 
 
 def _built(store: Store, trace_ids: Collection[str]) -> list[Trace]:
@@ -128,9 +142,4 @@ def _built(store: Store, trace_ids: Collection[str]) -> list[Trace]:
     return [build_trace(trace_id, records) for trace_id, records in found.items()]
 
 
-__all__ = [
-    "HEALTHY_TRACES_MIN",
-    "healthy_traces",
-    "root_cause_of_trace",
-    "root_cause_of_window",
-]
+__all__ = ["healthy_traces", "root_cause_of_trace", "root_cause_of_window"]

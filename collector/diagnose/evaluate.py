@@ -6,6 +6,7 @@ of the labelled service among the distinct services named, ties counted as the w
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from collector.trace.build import build_trace
 LABELS: Final = "labels.json"
 NORMAL: Final = "normal.ndjson.zst"
 RANKS: Final = (1, 3, 5)
+CONFIDENCES: Final = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.01)
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -45,7 +47,8 @@ def evaluate(folder: str | Path, *, baseline: Baseline | None = None) -> dict[st
     Returns:
         `cases` (faults), `as@1`, `as@3`, `as@5` (fractions; None without faults), `per_case`
         (`case, service, rank, ranking, …`; a rank of None is a miss), `false_alarms`,
-        `healthy_cases`, `inner` (fraction of the code faults whose place was named) and `seconds`.
+        `healthy_cases`, `inner` (fraction of the code faults whose place was named), `by_class` (the
+        same by kind of fault), `calibration` (how often causes of such confidence are right), `seconds`.
     Raises:
         NotFound: the folder or one of its files is not there; the message names it.
     """
@@ -68,6 +71,8 @@ def evaluate(folder: str | Path, *, baseline: Baseline | None = None) -> dict[st
         "false_alarms": sum(bool(case["ranking"]) for case in healthy),
         "healthy_cases": len(healthy),
         "inner": _share(code),
+        "by_class": _by_class(faults),
+        "calibration": _calibration(faults),
         "per_case": cases,
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -113,14 +118,20 @@ def _diagnose(path: Path, baseline: Baseline) -> Verdict:
     )
 
 
-def _score(label: Label, verdict: Verdict) -> dict[str, Any]:
+def rank_of(label: Label, verdict: Verdict) -> int | None:
+    """The strict service rank; None: the service was not named, or nothing was wrong."""
+    if label.service is None:
+        return None
     accepted = {label.service, *(label.also_accepted or ())}
-    ranks = [rank for rank, services in _places(verdict.causes) if accepted & services]
+    return min((rank for rank, services in _places(verdict.causes) if accepted & services), default=None)
+
+
+def _score(label: Label, verdict: Verdict) -> dict[str, Any]:
     first = verdict.causes[0] if verdict.causes else None
     return {
         "case": label.case,
         "service": label.service,
-        "rank": min(ranks, default=None) if label.service is not None else None,
+        "rank": rank_of(label, verdict),
         "ranking": verdict.services,
         "fault_type": label.fault_type,
         "fault": first.fault if first else None,
@@ -151,6 +162,28 @@ def _names_region(label: Label, first: Cause | None) -> bool | None:
         return None
     cited = f"{first.location or ''}\n{first.template or ''}" if first else ""
     return any(place in cited for place in wanted)
+
+
+def _by_class(faults: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    classes: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for case in faults:
+        classes[case["fault_type"] or "unknown"].append(case)
+    return {name: {"cases": len(cases), **_accuracy(cases)} for name, cases in sorted(classes.items())}
+
+
+def _calibration(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for low, high in itertools.pairwise(CONFIDENCES):
+        within = [case for case in faults if low <= (case["confidence"] or 0.0) < high]
+        hits = [case["rank"] == 1 for case in within]
+        rows.append({"from": low, "to": min(high, 1.0), "cases": len(within), "right": _share(hits)})
+    return rows
+
+
+def _accuracy(faults: list[dict[str, Any]]) -> dict[str, float | None]:
+    return {
+        f"as@{k}": _share(case["rank"] is not None and case["rank"] <= k for case in faults) for k in RANKS
+    }
 
 
 def _share(hits: Any) -> float | None:
