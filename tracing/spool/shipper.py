@@ -151,7 +151,6 @@ class Shipper:
             except RetryableExportError as error:
                 is_last_round = is_stopping
                 wait_s = error.retry_after_s or 0.0
-                source.tidy()
             except Exception as error:  # of ours; a thread that ends would lose everything after it
                 self._counts["errors"] += 1
                 self.last_failure = repr(error)
@@ -167,16 +166,21 @@ class Shipper:
     def _round(self, courier: Courier, source: OwnSource, run: _Run, *, scan: bool) -> bool:
         """Ship a turn of our own, then of each neighbour that needs it; return whether all is sent."""
         try:
-            is_all_sent = courier.ship(source)
+            is_all_sent = self._ship_own(courier, source, run)
+            if scan:
+                is_all_sent &= ship_left(service_directory(self._spool.root, self._spool.service), courier)
+            return is_all_sent
+        finally:
+            source.tidy()  # also while the collector is away: bounds and losses do not wait for it
+
+    def _ship_own(self, courier: Courier, source: OwnSource, run: _Run) -> bool:
+        try:
+            return courier.ship(source)
         finally:
             self.last_failure = courier.last_failure
             with run.progress:
                 run.sent = {source.own.spool_id: source.sent}
                 run.progress.notify_all()
-        if scan:
-            is_all_sent &= ship_left(service_directory(self._spool.root, self._spool.service), courier)
-        source.tidy()
-        return is_all_sent
 
     def _same_or_next(self, source: OwnSource) -> OwnSource:
         """Follow the spool to a new incarnation; what the last one has left is adopted like any other's."""

@@ -16,6 +16,7 @@ from opentelemetry import context as otel_context
 from tracing.errors import ConfigurationError
 from tracing.spool import ShipperLimits, Spool, start_shipper
 from tracing.spool import shipper as shipper_module
+from tracing.spool.own import OwnSource
 from tracing.spool.reader import segment_paths
 from tracing.spool.usage import service_bytes
 
@@ -238,6 +239,28 @@ def test_signals_are_left_to_the_program(open_orders: OpenOrders, ship: Any, hel
     blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1):
         assert blocked & 1 << (number - 1)
+
+
+def test_an_error_of_ours_does_not_end_the_thread(
+    open_orders: OpenOrders, ship: Any, ingest: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes from, it is counted, and the next round is tried."""
+    failures = iter([RuntimeError("nobody foresaw this")] * 3)
+    real_tidy = OwnSource.tidy
+
+    def tidy(self: OwnSource) -> None:
+        for error in failures:
+            raise error
+        real_tidy(self)
+
+    monkeypatch.setattr(OwnSource, "tidy", tidy)
+    ingest.answer_first((503, {}, b""), (503, {}, b""))
+    spool = open_orders()
+    shipper = ship(spool)
+    helpers.eventually(lambda: shipper.stats()["ship_errors"] == 3, "three errors")
+    spool.write(helpers.line("m"), 9)
+    assert shipper.flush(30.0)
+    assert ingest.messages() == ["m"]
 
 
 def test_flush_says_no_when_the_time_has_passed(open_orders: OpenOrders, ship: Any, helpers: Any) -> None:
