@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,11 @@ import msgspec
 import tantivy
 
 from collector.errors import CollectorError, Damaged, DataDirectoryInUse, StoreFailed
+from collector.model import Record
 from collector.store.embedded import schema as sc
 from collector.store.embedded.files import replace_file, sync_directory
 from collector.store.embedded.profiles import Dictionary
-from collector.store.embedded.snapshot import Bounds, Snapshot, Unreadable, guarded
+from collector.store.embedded.snapshot import Bounds, Figures, Snapshot, Unreadable, guarded, is_panic
 
 # From a format to the next: each takes a partition's directory and leaves it in the next format's form.
 # The format is written after each step, so that a crash in between repeats a step and never skips one.
@@ -41,9 +43,11 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 class Partition:
     """A partition that is open for reading, and for writing while `writer` is there."""
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
+    def __init__(self, path: Path, *, read_only: bool, known: Figures | None = None) -> None:
         """Open what is there.
 
+        Args:
+            known: what its figures were at the last commit that was noted.
         Raises:
             Damaged: a file is not what was written.
             CollectorError: it was written by a newer version.
@@ -56,9 +60,10 @@ class Partition:
         self._index = guarded(self.name, lambda: sc.open_index(str(path / INDEX)))
         self._writer: tantivy.IndexWriter | None = None
         self.dirty = False
-        self._bounds: Bounds | None = None  # of what was added, from the first record on
+        self._bounds: Bounds | None = None  # kept up to date from the first record that is added
+        self._kinds: Counter[str] = Counter()  # likewise
         self._state = self._stat()
-        self.snapshot = self._take_snapshot()
+        self.snapshot = self._take_snapshot(known)
         self.committed_seq = self._highest_seq()
         self.appended_seq = self.committed_seq
         self.appended = self.snapshot.documents  # records, visible or not
@@ -85,13 +90,13 @@ class Partition:
         found = (self.path / INDEX / "meta.json").stat()
         return found.st_mtime_ns, found.st_ino, found.st_size
 
-    def _take_snapshot(self) -> Snapshot:
+    def _take_snapshot(self, known: Figures | None = None) -> Snapshot:
         guarded(self.name, self._index.reload)
         if self._read_only:
             # After the index: a commit makes the dictionary durable first, so this order leaves no
             # number without its entry.
             self.dictionary.load()
-        return Snapshot(self.name, guarded(self.name, self._index.searcher), self.dictionary, self._bounds)
+        return Snapshot(self.name, guarded(self.name, self._index.searcher), self.dictionary, known)
 
     def _highest_seq(self) -> int:
         hits = guarded(self.name, lambda: self.snapshot.top_by(sc.SEQ, 1))
@@ -125,7 +130,7 @@ class Partition:
                     raise DataDirectoryInUse(f"{self.path}: another process writes to it") from error
                 raise StoreFailed(f"{self.path}: no writer: {error}") from error
 
-    def add(self, document: tantivy.Document, *, order: int, seq: int) -> None:
+    def add(self, document: tantivy.Document, *, order: int, record: Record) -> None:
         """Write one record into memory; `commit` makes it durable.
 
         Args:
@@ -137,16 +142,22 @@ class Partition:
         self.dirty = True
         try:
             self._writer.add_document(document)
-        except Exception as error:
-            raise StoreFailed(f"{self.path}: cannot be written to: {error}") from error
+        except BaseException as error:
+            raise self._failure(error) from error
         self.appended += 1
         if self._bounds is None:
-            self._bounds = self.snapshot.bounds or (order, order)
+            self._bounds, self._kinds = self.snapshot.bounds or (order, order), Counter(self.snapshot.kinds)
         low, high = self._bounds
         if order < low or order > high:
             self._bounds = min(low, order), max(high, order)
-        if seq > self.appended_seq:
-            self.appended_seq = seq
+        self._kinds[record.kind] += 1
+        if record.seq > self.appended_seq:
+            self.appended_seq = record.seq
+
+    def _failure(self, error: BaseException) -> BaseException:
+        if isinstance(error, Exception) or is_panic(error):
+            return StoreFailed(f"{self.path}: cannot be written to: {error}")
+        return error
 
     def commit(self) -> None:
         """Make what was added durable and visible; does nothing when nothing was.
@@ -159,11 +170,12 @@ class Partition:
         try:
             self.dictionary.save()
             self._writer.commit()
-        except Exception as error:
-            raise StoreFailed(f"{self.path}: cannot be written to: {error}") from error
+        except BaseException as error:
+            raise self._failure(error) from error
         self.dirty = False
         self.committed_seq = self.appended_seq
-        self.snapshot = self._take_snapshot()
+        known = None if self._bounds is None else Figures(self.appended, self._bounds, dict(self._kinds))
+        self.snapshot = self._take_snapshot(known)
         self.appended = self.snapshot.documents
 
     def delete(self, query: tantivy.Query) -> None:

@@ -97,10 +97,11 @@ class Partitions:
 
     def _open(self, path: Path) -> Partition | None:
         try:
-            partition = Partition(path, read_only=self.read_only)
-            expected = self.state.documents.get(path.name, 0)
-            if partition.snapshot.documents < expected and not self.read_only:
-                raise Damaged(f"{path}: {partition.snapshot.documents} records of {expected}")
+            known = self.state.partitions.get(path.name)
+            partition = Partition(path, read_only=self.read_only, known=known)
+            found = partition.snapshot.documents
+            if known is not None and found < known.documents and not self.read_only:
+                raise Damaged(f"{path}: {found} records of {known.documents}")
         except (Damaged, OSError) as error:
             self._set_aside(path, str(error))
             return None
@@ -113,7 +114,8 @@ class Partitions:
             self._unreadable.add(path.name)
             _log.warning("partition %s is damaged and left out: %s", path.name, reason)
             return
-        records = self.state.documents.pop(path.name, 0)
+        known = self.state.partitions.pop(path.name, None)
+        records = 0 if known is None else known.documents
         self.state.damaged_partitions += 1
         self.state.damaged_records += records
         home = self.directory / DAMAGED
@@ -230,7 +232,7 @@ class Partitions:
         Raises:
             OSError: the disk is full or failed.
         """
-        self.state.documents = {one.name: one.snapshot.documents for one in self.all}
+        self.state.partitions = {one.name: one.snapshot.figures() for one in self.all}
         write_state(self.directory, self.state, durable=durable)
 
     def drop(self, leaves: Callable[[Partition], bool]) -> int:
@@ -291,7 +293,7 @@ class Partitions:
         # Before the partitions: a number that is durable then is durable in what is copied later. How many
         # records they will have nobody knows by then.
         state = read_state(self.directory)
-        state.documents = {}
+        state.partitions = {}
         copied = 0
         for partition in self.all:
             try:

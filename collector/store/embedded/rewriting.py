@@ -61,7 +61,7 @@ def _copy(everything: Plan, made: Partition) -> None:
                 parent_unknown=parent is not None,
             )
             document = tantivy.Document.from_dict(fields, sc.SCHEMA)
-            made.add(document, order=fields[sc.ORDER], seq=record.seq)
+            made.add(document, order=fields[sc.ORDER], record=record)
 
 
 __all__ = ["has_deletions", "rewritten"]

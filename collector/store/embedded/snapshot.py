@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Final, TypeVar, cast
 
+import msgspec
 import tantivy
 
 from collector.errors import Damaged
@@ -30,22 +31,35 @@ class TooManyGroups(Exception):
     """A question has to be asked in parts; never leaves the store."""
 
 
+class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of a partition without looking: kept in `state.json`, and by a writer as it adds."""
+
+    documents: int
+    bounds: Bounds | None = None  # smallest and largest `order`
+    kinds: dict[str, int] | None = None  # records by kind
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether tantivy panicked, which is how it meets bytes that make no sense.
+
+    The binding's PanicException is made to pass by `except Exception` on purpose, and it cannot be
+    imported. Here a panic means one damaged partition, not a broken process.
+    """
+    return type(error).__name__ == "PanicException"
+
+
 def guarded(partition: str, read: Callable[[], _T]) -> _T:
     """Run a call into tantivy; damage it stumbles over becomes our error.
 
     Raises:
-        Unreadable: tantivy panicked, which is how it meets bytes that make no sense, or could not read.
+        Unreadable: tantivy panicked or could not read.
     """
     try:
         return read()
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"partition {partition}: {error}") from error
     except BaseException as error:
-        # The binding's PanicException is made to pass by `except Exception` on purpose, and it is not
-        # importable. Here a panic means one damaged partition, not a broken process.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise Unreadable(f"partition {partition}: {error}") from error
+        if isinstance(error, OSError | ValueError) or is_panic(error):
+            raise Unreadable(f"partition {partition}: {error}") from error
+        raise
 
 
 class Snapshot:
@@ -56,28 +70,30 @@ class Snapshot:
         name: str,
         searcher: tantivy.Searcher,
         dictionary: Dictionary,
-        bounds: Bounds | None = None,
+        known: Figures | None = None,
     ) -> None:
         """Look at a partition.
 
         Args:
-            bounds: what a writer knows them to be; else they are looked up when they are asked for.
+            known: is believed when it is about as many records as there are; the rest is looked up when
+                it is asked for.
         """
         self.name = name
         self.searcher = searcher
         self.dictionary = dictionary
-        self._bounds = bounds
+        believed = known is not None and known.documents == searcher.num_docs
+        self._known = known if known is not None and believed else Figures(searcher.num_docs)
 
-    @cached_property
+    @property
     def documents(self) -> int:
         """Records of any kind."""
-        return self.searcher.num_docs
+        return self._known.documents
 
     @cached_property
     def bounds(self) -> Bounds | None:
         """Smallest and largest `order`; `None` when there is nothing."""
-        if self._bounds is not None:
-            return self._bounds
+        if self._known.bounds is not None:
+            return self._known.bounds
         oldest = self.top_by(sc.ORDER, 1, newest_first=False)
         newest = self.top_by(sc.ORDER, 1)
         return (oldest[0][0], newest[0][0]) if oldest and newest else None
@@ -85,10 +101,18 @@ class Snapshot:
     @cached_property
     def kinds(self) -> Counter[str]:
         """Records by kind."""
+        if self._known.kinds is not None:
+            return Counter(self._known.kinds)
         counts: Counter[str] = Counter()
         for profile, count in self.group_counts(tantivy.Query.all_query(), sc.PROFILE).items():
             counts[self.dictionary.profiles[profile].kind] += count
         return counts
+
+    def figures(self) -> Figures:
+        """What is known by now, without looking for more."""
+        found = vars(self)  # where `cached_property` keeps what it has computed
+        kinds = dict(found["kinds"]) if "kinds" in found else self._known.kinds
+        return Figures(self.documents, found.get("bounds", self._known.bounds), kinds)
 
     def count(self, query: tantivy.Query) -> int:
         """How many records fulfil a query."""

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from collector.store.embedded.files import replace_file
+from collector.store.embedded.snapshot import Figures
 
 STATE: Final = "state.json"
 
@@ -21,7 +22,7 @@ class State(msgspec.Struct):
 
     format: int = 1
     durable_seq: int = 0
-    documents: dict[str, int] = {}  # of each partition at its last commit
+    partitions: dict[str, Figures] = {}  # each at its last commit
     damaged_partitions: int = 0
     damaged_records: int = 0
 

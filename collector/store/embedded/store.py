@@ -34,7 +34,7 @@ from collector.store.embedded import terms as t
 from collector.store.embedded.limits import StoreLimits
 from collector.store.embedded.partitions import Partitions, end_of_day_ns, partition_key
 from collector.store.embedded.reading import newest_first, plans, trace_records
-from collector.store.embedded.snapshot import Snapshot
+from collector.store.embedded.snapshot import Snapshot, is_panic
 from collector.store.embedded.translate import terms_query
 from collector.store.embedded.writing import Writer
 from collector.store.paging import place_of, read_cursor, write_cursor
@@ -331,6 +331,10 @@ class EmbeddedStore:
     def _stats(self, snapshots: Sequence[Snapshot]) -> StoreStats:
         kinds: Counter[str] = sum((one.kinds for one in snapshots), Counter())
         bounds = [one.bounds for one in snapshots if one.bounds is not None]
+        newest_ns = max((high for _, high in bounds), default=None)
+        if newest_ns == sc.I64_MAX:  # the column ends there, time does not
+            newest = next(newest_first(plans(snapshots, EVERYTHING, None, None), None, 1), None)
+            newest_ns = None if newest is None else newest.timestamp_ns
         state = self._partitions.state
         return StoreStats(
             records=kinds["log"] + kinds["span"],
@@ -341,7 +345,7 @@ class EmbeddedStore:
             partitions=len(snapshots),
             bytes=sum(one.bytes() for one in self._partitions.all),
             oldest_ns=min((low for low, _ in bounds), default=None),
-            newest_ns=max((high for _, high in bounds), default=None),
+            newest_ns=newest_ns,
             durable_seq=state.durable_seq,
             damaged_partitions=state.damaged_partitions + self._partitions.unreadable,
             damaged_records=state.damaged_records,
@@ -365,8 +369,7 @@ class EmbeddedStore:
 
     def _may_be_damage(self, error: BaseException) -> bool:
         """Whether it pays to read every file because of an error; not again and again."""
-        # On damaged files tantivy panics, and its PanicException is no Exception.
-        if type(error).__name__ != "PanicException" and not isinstance(error, _SUSPICIOUS):
+        if not is_panic(error) and not isinstance(error, _SUSPICIOUS):
             return False
         now_s = time.monotonic()
         if now_s < self._next_suspicion_s:

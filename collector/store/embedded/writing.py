@@ -21,6 +21,7 @@ from collector.store.embedded.partition import Partition
 from collector.store.embedded.partitions import DAY_NS, Partitions, day_of
 from collector.store.embedded.profiles import profile_of
 from collector.store.embedded.reading import plan
+from collector.store.embedded.snapshot import Figures
 from collector.store.embedded.state import write_state
 from collector.store.embedded.translate import terms_query
 
@@ -119,7 +120,7 @@ class Writer:
         except (ValueError, TypeError, OverflowError) as error:
             _log.warning("record %s does not fit the index: %s", record.uid, error)
             return UNSTORABLE
-        partition.add(document, order=fields[sc.ORDER], seq=record.seq)
+        partition.add(document, order=fields[sc.ORDER], record=record)
         return None
 
     def _remember_as_parent(self, record: Record) -> None:
@@ -183,10 +184,10 @@ class Writer:
         if not queries:
             return 0
         # First written down, so that a crash in between is not taken for records that went missing.
+        known = self._partitions.state.partitions
         for partition, _, count in queries:
-            documents = self._partitions.state.documents
-            if partition.name in documents:  # a lost or copied state knows no counts
-                documents[partition.name] -= count
+            if partition.name in known:  # a lost or copied state knows no figures
+                known[partition.name] = Figures(known[partition.name].documents - count)
         try:
             write_state(self._partitions.directory, self._partitions.state, durable=True)
             for partition, query, _ in queries:

@@ -233,7 +233,10 @@ def test_lists_and_facets(
 ) -> None:
     """Services, operations, calls, values, figures."""
     with both_stores(written, limits) as (embedded, memory):
+        for figure in ("records", "logs", "spans", "span_starts", "losses", "oldest_ns", "newest_ns"):
+            assert getattr(embedded.stats(), figure) == getattr(memory.stats(), figure)
         assert embedded.services(**window) == memory.services(**window)
+        assert embedded.services(condition, **window) == memory.services(condition, **window)
         assert embedded.edges(**window) == memory.edges(**window)
         for step_ns in (60 * SECOND_NS, 7 * 60 * SECOND_NS, DAY_NS):
             time: dict[str, Any] = {"start_ns": START_NS + 30, "end_ns": START_NS + 500 * 60 * SECOND_NS}
@@ -241,6 +244,8 @@ def test_lists_and_facets(
             assert found == memory.rates(condition, step_ns=step_ns, **time)
         for service in ("orders", "pay", "Été", "none"):
             assert embedded.operations(service, **window) == memory.operations(service, **window)
+            found_here = embedded.operations(service, condition, **window)
+            assert found_here == memory.operations(service, condition, **window)
         for field in FIELDS:
             if field in ("message", "exception.message", "timestamp_ns", "duration_ns"):
                 continue
