@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from collector.store.contract import Store
-from collector.store.memory import MemoryStore
-from collector.testing.store_contract import StoreContract
-from collector.testing.store_rates import TimelineContract
+pytest.register_assert_rewrite("collector.testing")  # the kit's assertions shall say what differs
+
+from collector.store.contract import Store  # noqa: E402
+from collector.store.memory import MemoryStore  # noqa: E402
+from collector.testing.store_contract import StoreContract  # noqa: E402
+from collector.testing.store_rates import TimelineContract  # noqa: E402
 
 
 class _Contract(StoreContract, TimelineContract):
