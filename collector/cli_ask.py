@@ -137,6 +137,8 @@ def why(
 @app.command(short_help="List the services, or the operations of one.")
 def services(
     service: Annotated[str | None, typer.Argument(metavar="[SERVICE]", help="Its operations.")] = None,
+    environment: Environment = None,
+    version: Version = None,
     start: Start = None,
     end: End = None,
     url: Url = None,
@@ -149,11 +151,12 @@ def services(
     """
     from collector.cli_tables import operation_lines, service_lines
 
+    asked = {"start": start, "end": end, "environment": environment, "version": version}
     with asking(url, data_dir) as (_, answers):
         if service is None:
-            answer, draw = answers.services(start=start, end=end), service_lines
+            answer, draw = answers.services(**asked), service_lines
         else:
-            answer, draw = answers.operations(service, start=start, end=end), operation_lines
+            answer, draw = answers.operations(service, **asked), operation_lines
     give(answer, draw, as_json=as_json)
     raise typer.Exit(OK if answer["services" if service is None else "operations"] else NOTHING)
 

@@ -270,19 +270,34 @@ class Answers:
         verdict = root_cause_of_window(self._store, start_ns, window_end_ns)
         return plain(views.verdict_view(verdict))
 
-    def services(self, *, start: str | int | None = None, end: str | int | None = None) -> JsonObject:
+    def services(
+        self,
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        environment: str | None = None,
+        version: str | None = None,
+    ) -> JsonObject:
         """Every service seen (`shapes.ServicesObject`)."""
         start_ns, end_ns = self._times(start, end)
-        found = self._store.services(start_ns=start_ns, end_ns=end_ns)
+        condition = self.condition(environment=environment, version=version)
+        found = self._store.services(condition, start_ns=start_ns, end_ns=end_ns)
         services = [views.same_fields(item, shapes.ServiceObject) for item in found]
         return plain(shapes.ServicesObject(services=services))
 
     def operations(
-        self, service: str, *, start: str | int | None = None, end: str | int | None = None
+        self,
+        service: str,
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        environment: str | None = None,
+        version: str | None = None,
     ) -> JsonObject:
         """Every operation of a service (`shapes.OperationsObject`); of an unknown service: none."""
         start_ns, end_ns = self._times(start, end)
-        found = self._store.operations(service, start_ns=start_ns, end_ns=end_ns)
+        condition = self.condition(environment=environment, version=version)
+        found = self._store.operations(service, condition, start_ns=start_ns, end_ns=end_ns)
         operations = [views.same_fields(item, shapes.OperationObject) for item in found]
         return plain(shapes.OperationsObject(service=service, operations=operations))
 

@@ -163,7 +163,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         summary="Every service seen, with counts and durations",
         ask=lambda answers, given: answers.services(**given),
         answer=shapes.ServicesObject,
-        parameters=(START, END),
+        parameters=(ENVIRONMENT, VERSION, START, END),
         problems=("invalid-query",),
     ),
     Question(
@@ -172,7 +172,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         summary="Every operation of a service, with counts and durations",
         ask=lambda answers, given: answers.operations(**given),
         answer=shapes.OperationsObject,
-        parameters=(_in_path(SERVICE), START, END),
+        parameters=(_in_path(SERVICE), ENVIRONMENT, VERSION, START, END),
         problems=("invalid-query",),
     ),
     Question(

@@ -150,14 +150,31 @@ class CollectorClient:
         """What caused the fault of a trace, or of a time range; see `Answers.root_cause`."""
         return self._ask("root-cause", trace_id=trace_id, start=_time(start), end=_time(end))
 
-    def services(self, *, start: Time = None, end: Time = None) -> JsonObject:
+    def services(
+        self,
+        *,
+        start: Time = None,
+        end: Time = None,
+        environment: str | None = None,
+        version: str | None = None,
+    ) -> JsonObject:
         """Every service seen."""
-        return self._ask("services", start=_time(start), end=_time(end))
+        return self._ask(
+            "services", start=_time(start), end=_time(end), environment=environment, version=version
+        )
 
-    def operations(self, service: str, *, start: Time = None, end: Time = None) -> JsonObject:
+    def operations(
+        self,
+        service: str,
+        *,
+        start: Time = None,
+        end: Time = None,
+        environment: str | None = None,
+        version: str | None = None,
+    ) -> JsonObject:
         """Every operation of a service; of an unknown service: none."""
         path = f"services/{quote(service, safe='')}/operations"
-        return self._ask(path, start=_time(start), end=_time(end))
+        return self._ask(path, start=_time(start), end=_time(end), environment=environment, version=version)
 
     def service_rates(
         self,

@@ -227,14 +227,21 @@ class Store(Protocol):
         """
         ...
 
-    def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
-        """Every service seen, by name."""
+    def services(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[ServiceSummary]:
+        """Every service with a record that matches, by name; only those records are counted."""
         ...
 
     def operations(
-        self, service: str, *, start_ns: int | None = None, end_ns: int | None = None
+        self,
+        service: str,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
     ) -> list[OperationSummary]:
-        """Every operation of a service, by name."""
+        """Every operation of a service with a span that matches, by name; only those are counted."""
         ...
 
     def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:

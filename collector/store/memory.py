@@ -13,6 +13,7 @@ from threading import RLock
 from collector.model import Record
 from collector.store.codec import storable
 from collector.store.conditions import (
+    And,
     Condition,
     Equals,
     counted,
@@ -172,15 +173,22 @@ class MemoryStore:
                 summaries.append(summary)
         return nlargest(limit, summaries, key=lambda summary: (summary.start_ns, summary.trace_id))
 
-    def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
+    def services(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[ServiceSummary]:
         """See `Store.services`."""
-        return service_summaries(tally_records(self._matching(EVERYTHING, start_ns, end_ns)))
+        return service_summaries(tally_records(self._matching(condition, start_ns, end_ns)))
 
     def operations(
-        self, service: str, *, start_ns: int | None = None, end_ns: int | None = None
+        self,
+        service: str,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
     ) -> list[OperationSummary]:
         """See `Store.operations`."""
-        records = self._matching(Equals("service", service), start_ns, end_ns)
+        records = self._matching(And((Equals("service", service), condition)), start_ns, end_ns)
         return operation_summaries(service, tally_records(records))
 
     def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:

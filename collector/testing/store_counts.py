@@ -221,6 +221,27 @@ class CountsContract:
         later = store.services(start_ns=START_NS + 10 * SECOND_NS, end_ns=START_NS + 12 * SECOND_NS)
         assert [(found.service, found.logs, found.spans) for found in later] == [("orders", 2, 0)]
 
+    def test_services_and_operations_of_a_condition(self, store: Store) -> None:
+        """Who has nothing that matches is left out, and only what matches is counted."""
+        old, new = ({"service.version": version} for version in ("1", "2"))
+        store.append(
+            [
+                span(0, resource=old, duration_ns=5_000),
+                span(1, resource=new, duration_ns=90_000, error=True),
+                span(2, resource=new, duration_ns=90_000, name="other"),
+                log(3, resource=old),
+                log(4, service="pay", resource=old),
+            ]
+        )
+        store.commit()
+        wanted = Equals("resource.service.version", "2")
+        (found,) = store.services(wanted)
+        assert (found.service, found.spans, found.logs, found.errors) == ("orders", 2, 0, 1)
+        assert (found.operations, found.duration_p50_ns) == (2, rounded(90_000))
+        operations = store.operations("orders", wanted)
+        assert [(one.spans, one.duration_p50_ns) for one in operations] == [(1, rounded(90_000))] * 2
+        assert store.operations("pay", wanted) == []
+
     def test_a_percentile_is_within_its_bucket(self, store: Store) -> None:
         """2.5 % off at the most."""
         durations = [int(10_000 * 1.07**n) for n in range(100)]

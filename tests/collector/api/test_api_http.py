@@ -109,6 +109,8 @@ def call(
         ("operations", {"service": "a/b c"}),
         ("traces", {"environment": "production", "version": "1.4"}),
         ("logs", {"environment": "production", "version": "1.4"}),
+        ("services", {"environment": "production"}),
+        ("operations", {"service": "orders", "version": "1.4"}),
         ("rates", {"start": "2026-11-24T05:30:00Z", "end": "2026-11-24T05:35:00Z", "service": "orders"}),
         ("rates", {"start": 1_795_498_331_000_000_000, "end": 1_795_499_331_000_000_000, "step": "5m"}),
         (

@@ -147,4 +147,7 @@ def test_environment_and_version_are_filters(given: dict[str, str], uids: list[s
     assert sum(count for (count,) in steps(answers.rates(start="1m", **given), "spans")) == len(uids)
     assert sum(count for (count,) in steps(answers.service_rates("orders", **given), "spans")) == len(uids)
     assert sum(bucket["count"] for bucket in answers.facets("service", **given)["values"]) == len(uids)
+    assert sum(service["spans"] for service in answers.services(**given)["services"]) == len(uids)
+    operations = answers.operations("orders", **given)["operations"]
+    assert sum(operation["spans"] for operation in operations) == len(uids)
     assert answers.to_delete(**given) == answers.condition(**given)
