@@ -412,7 +412,7 @@ def test_our_own_fault_is_a_problem_without_data(
     settings = Settings(data_dir=tmp_path / "data", port=0, store="memory")
     with Collector(settings) as running:
 
-        def breaks(**_: object) -> object:
+        def breaks(*_: object, **__: object) -> object:
             raise KeyError("card 4111")
 
         monkeypatch.setattr(running.pipeline.store, "services", breaks)
