@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, Final, NamedTuple
 from zlib import crc32
 
@@ -35,7 +36,7 @@ HAS_PARENT_SPAN_ID: Final = 8
 HAS_DURATION: Final = 16
 HAS_EXCEPTION_MESSAGE: Final = 32
 
-_CONDITIONS_REMEMBERED_MAX: Final = 200
+_CONDITIONS_REMEMBERED_MAX: Final = 20  # for each partition; a set may hold thousands of numbers
 _RESOURCES_SEEN_MAX: Final = 1_000
 
 
@@ -137,6 +138,7 @@ class Dictionary:
         self._profile_ids: dict[Profile, int] = {}
         self._resource_ids: dict[bytes, int] = {}
         self._seen_resources: dict[int, tuple[dict[str, Any], int]] = {}
+        self._lock = Lock()
         self._matching: dict[tuple[str, str], tuple[int, frozenset[int]]] = {}
         self.profiles: list[Profile] = []
         self.profile_records: list[Record] = []  # each profile as a record
@@ -264,9 +266,11 @@ class Dictionary:
         if asked < count:
             found = [number for number in range(asked, count) if matches(condition, records[number])]
             numbers = numbers.union(found)
-            if len(self._matching) >= _CONDITIONS_REMEMBERED_MAX:
-                self._matching.clear()
-            self._matching[key] = count, numbers
+            with self._lock:
+                self._matching.pop(key, None)
+                if len(self._matching) >= _CONDITIONS_REMEMBERED_MAX:
+                    del self._matching[next(iter(self._matching))]  # the one that was made first
+                self._matching[key] = count, numbers
         return numbers
 
 
