@@ -12,6 +12,7 @@ import platform
 import re
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import propagate
@@ -56,12 +57,16 @@ class Handle:
         return _runtime.flush(timeout_s)
 
     def shutdown(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
-        """`flush`, then `uninstall()`; a second call does nothing and says True."""
+        """`flush`, then `uninstall()`, and tell the collector that this process has ended on purpose.
+
+        All of it within the timeout; a second call does nothing and says True.
+        """
         if self._closed or _runtime.handle is not self:
             return True
         self._closed = True
+        deadline = time.monotonic() + timeout_s
         flushed = self.flush(timeout_s)
-        uninstall()
+        _put_back(max(0.0, deadline - time.monotonic()) if flushed else 0.0)
         return flushed
 
     def stats(self) -> dict[str, int]:
@@ -218,6 +223,11 @@ def configure(
 
 def uninstall() -> None:
     """Put everything back: logging, propagation, the tracer provider. What was written stays in the spool."""
+    _put_back(0.0)
+
+
+def _put_back(last_round_s: float) -> None:
+    """Undo `configure()`; the shipper gets so many seconds for what the end itself writes."""
     with _runtime.lock:
         parts = _runtime.parts
         _runtime.handle = _runtime.parts = None
@@ -233,9 +243,9 @@ def uninstall() -> None:
         pipeline.processors = ()
         slot.empty()
         declared.clean = None
+        parts.close("uninstalled")  # first: the line that says so shall be shipped, too
         if parts.shipper is not None:
-            parts.shipper.stop(0.0)
-        parts.close("uninstalled")
+            parts.shipper.stop(last_round_s)
 
 
 def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:

@@ -47,6 +47,13 @@ class _Run:
         self.ended = threading.Event()
         self.progress = threading.Condition()
         self.sent: dict[str, int] = {}  # by spool id
+        self.flushes_wanted = 0  # calls of `flush` so far
+        self.flushes_done = 0  # of them, those made before a look that left nothing of the dead
+
+    @property
+    def is_flushing(self) -> bool:
+        """Whether somebody waits for what dead neighbours have left."""
+        return self.flushes_done < self.flushes_wanted
 
 
 class Shipper:
@@ -81,18 +88,23 @@ class Shipper:
     def flush(self, timeout_s: float) -> bool:
         """Wait until what this process has logged so far is durable at the collector.
 
+        What dead processes of the service have left, and nobody else ships, is waited for as well: to a
+        short-lived program it is the same to lose a line of its own as one of the run before it.
+
         Returns:
             False when `timeout_s` passed before that. Nothing is lost then: the thread goes on.
         """
         run, own = self._run, self._spool.current()
         target = own.position
-        if target == 0:
-            return True
         if run is None or run.pid != os.getpid():
-            return False
-        run.wake.set()
+            return target == 0
         with run.progress:
-            return run.progress.wait_for(lambda: run.sent.get(own.spool_id, 0) >= target, timeout_s)
+            run.flushes_wanted += 1
+            flush = run.flushes_wanted
+            run.wake.set()
+            return run.progress.wait_for(
+                lambda: run.sent.get(own.spool_id, 0) >= target and run.flushes_done >= flush, timeout_s
+            )
 
     def stop(self, timeout_s: float) -> None:
         """Ship once more what there is, then end the thread; after `timeout_s` it is left to itself."""
@@ -142,7 +154,7 @@ class Shipper:
             wait_s = self._limits.poll_interval_s
             try:
                 source = self._same_or_next(source)
-                is_scan_due = is_stopping or time.monotonic() >= scan_at_s
+                is_scan_due = is_stopping or run.is_flushing or time.monotonic() >= scan_at_s
                 if is_scan_due:
                     scan_at_s = time.monotonic() + self._limits.scan_interval_s
                 is_all_sent = self._round(courier, source, run, scan=is_scan_due)
@@ -168,7 +180,13 @@ class Shipper:
         try:
             is_all_sent = self._ship_own(courier, source, run)
             if scan:
-                is_all_sent &= ship_left(service_directory(self._spool.root, self._spool.service), courier)
+                flushes = run.flushes_wanted  # before the look: a later one wants a look of its own
+                is_left_sent = ship_left(service_directory(self._spool.root, self._spool.service), courier)
+                is_all_sent &= is_left_sent
+                if is_left_sent:
+                    with run.progress:
+                        run.flushes_done = flushes
+                        run.progress.notify_all()
             return is_all_sent
         finally:
             source.tidy()  # also while the collector is away: bounds and losses do not wait for it
