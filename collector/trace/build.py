@@ -33,8 +33,10 @@ def build_trace(
         The chain. Every relation in it is one that a record states; a trace without records has no
         roots.
     """
-    by_uid = {record.uid: record for record in records}
-    relations = relate(trace_id, by_uid.values())
+    distinct = {record.uid: record for record in records}.values()
+    # Whatever order they arrived in; as a store gives them, they are sorted already.
+    in_order = sorted(distinct, key=lambda record: (record.timestamp_ns, record.uid))
+    relations = relate(trace_id, in_order)
     downward = _downward(relations.roots)
     set_times(downward[::-1], clock_skews(relations.nodes, relations.parents))
     relations.roots.sort(key=lambda node: (node.start_ns, node.span_id))
@@ -46,7 +48,7 @@ def build_trace(
         *relations.gaps,
         *still_open,
         *silent_callees(downward),
-        *loss_gaps(by_uid.values()),
+        *loss_gaps(in_order),
         *(status.gaps if status else ()),
     ]
     completeness, open_since_ns = _completeness(gaps, downward, status)
@@ -57,7 +59,7 @@ def build_trace(
         gaps=gaps,
         completeness=completeness,
         open_since_ns=open_since_ns,
-        records=sum(record.kind in ("log", "span") for record in by_uid.values()),
+        records=sum(record.kind in ("log", "span") for record in in_order),
         truncated=records_max_hit,
     )
 

@@ -51,15 +51,18 @@ def clock_of(record: Record) -> Hashable:
 
 
 def clock_skews(nodes: Sequence[SpanNode], parents: Sequence[int]) -> dict[Hashable, Skew]:
-    """Which clocks must be corrected, relative to the clock of the first root that calls them.
+    """Which clocks must be corrected, relative to the clock of the earliest root that calls them.
 
     Args:
         nodes: every span, as `relate` gives them.
         parents: index of each one's parent, -1 for roots.
     """
     clocks = [clock_of(node.record) for node in nodes]
+    # In order of time, so that the order in which records arrived does not matter.
+    in_order = sorted(range(len(nodes)), key=lambda at: (nodes[at].record.timestamp_ns, nodes[at].span_id))
     ranges: dict[tuple[Hashable, Hashable], _Range] = defaultdict(_Range)
-    for at, parent in enumerate(parents):
+    for at in in_order:
+        parent = parents[at]
         if parent >= 0 and clocks[at] != clocks[parent]:
             _narrow(ranges, clocks[parent], clocks[at], nodes[parent], nodes[at])
     steps: dict[Hashable, list[tuple[Hashable, Skew | None]]] = defaultdict(list)
@@ -67,7 +70,7 @@ def clock_skews(nodes: Sequence[SpanNode], parents: Sequence[int]) -> dict[Hasha
         step = _step(known)
         steps[caller].append((callee, step))
         steps[callee].append((caller, Skew(-step.shift_ns, step.bound_ns) if step else None))
-    roots = [clocks[at] for at, parent in enumerate(parents) if parent < 0]
+    roots = [clocks[at] for at in in_order if parents[at] < 0]
     return _spread(roots, steps)
 
 

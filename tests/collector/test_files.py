@@ -116,6 +116,8 @@ def test_a_spool_segment_keeps_its_positions_and_its_process(tmp_path: Path) -> 
     assert first.uid == f"{SPOOL_ID}-700"
     assert second.uid == f"{SPOOL_ID}-{700 + len(OWN[0])}"
     assert first.instance == "one"
+    line = next(read_files([file])).line
+    assert record_from_line(line, uid=first.uid, resource={}) == first
     assert (report.records, report.passed_over, report.unreadable.total()) == (2, 2, 0)
 
 
