@@ -241,6 +241,10 @@ class CountsContract:
         operations = store.operations("orders", wanted)
         assert [(one.spans, one.duration_p50_ns) for one in operations] == [(1, rounded(90_000))] * 2
         assert store.operations("pay", wanted) == []
+        # Asked for by their kind they are found, and still count as nothing.
+        store.append([span_start(5, service="new"), loss(6, service="new")])
+        store.commit()
+        assert store.services(Equals("kind", "span_start")) == []
 
     def test_a_percentile_is_within_its_bucket(self, store: Store) -> None:
         """2.5 % off at the most."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 
 from collector.errors import QueryError
-from collector.store.conditions import Equals
+from collector.store.conditions import Equals, Exists
 from collector.store.contract import MINUTE_NS, STEPS_MAX, Rate, Store, Timeline
 from collector.testing.store_counts import rounded
 from collector.testing.store_samples import DAY_NS, SECOND_NS, START_NS, log, loss, span, span_start
@@ -81,6 +81,10 @@ class TimelineContract:
         found = store.rates(Equals("service", "pay"), **window)
         assert found == [rate(0, logs=1), rate(1, spans=1, durations=(9_000, 9_000))]
         assert store.rates(Equals("service", "none"), **window) == [rate(0), rate(1)]
+        # Asked for by their kind they are found, and still count as nothing.
+        store.append([span_start(3, error=True), loss(4)])
+        store.commit()
+        assert store.rates(Exists("kind"), **window)[0] == rate(0, logs=2)
 
     def test_rates_have_a_limit_and_whole_minutes(self, store: TimedStore) -> None:
         """A question for too much is refused before it is answered."""

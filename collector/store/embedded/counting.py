@@ -48,6 +48,8 @@ def tallies(asked: Iterable[Plan], *, by_operation: bool) -> dict[TallyKey, Tall
         spans: dict[TallyKey, set[int]] = defaultdict(set)
         for number, count in one.snapshot.group_counts(one.query, sc.PROFILE).items():
             profile = profiles[number]
+            if profile.kind not in ("log", "span"):
+                continue
             if profile.kind == "span":
                 tally = found[profile.service, profile.name or ""]
                 tally.spans += count

@@ -52,7 +52,9 @@ def _count(one: Plan, steps: range, found: dict[int, Tally]) -> None:
     spans = both(query, _of(snapshot, "kind", "span"))
     logs = both(query, _of(snapshot, "kind", "log"))
     failed = frozenset(
-        number for number, record in enumerate(snapshot.dictionary.profile_records) if record.is_error
+        number
+        for number, record in enumerate(snapshot.dictionary.profile_records)
+        if record.is_error and record.kind in ("log", "span")
     )
     for start_ns, count in _by_step(snapshot, logs, steps):
         found[start_ns].logs += count
