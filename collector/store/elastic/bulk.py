@@ -21,6 +21,16 @@ from collector.store.elastic.documents import document_id
 
 # All that is read of an answer; the rest would be most of its bytes.
 FILTER_PATH: Final = "items.*.status,items.*._index,items.*.error"
+# Words of the cluster's that speak of itself or of an index and not of the record, whatever the status:
+# the same record will be taken once a person has seen to it.
+_NOT_THE_RECORDS: Final = frozenset(
+    {
+        "index_not_found_exception",  # a template or a privilege to make the stream is missing
+        "index_closed_exception",
+        "invalid_index_name_exception",
+        "validation_exception",  # for instance: the cluster has as many shards as it may
+    }
+)
 FIRST_PART: Final = 5  # of a full bulk, for the first of a batch
 _FIELD: Final = re.compile(r"field \[([^\]]+)\]")
 
@@ -129,10 +139,8 @@ def _verdict(outcome: _Outcome) -> Verdict:
     field = _FIELD.search(cause.sentence)
     if status == 429 or status >= 500 or cause.type == "cluster_block_exception":
         fate = Fate.LATER
-    elif status in (401, 403):
+    elif status in (401, 403, 404) or cause.type in _NOT_THE_RECORDS:
         fate = Fate.HELD
-    elif status == 404:
-        fate = Fate.HELD  # the stream may not be made by us: a template or a privilege is missing
     else:
         fate = Fate.REFUSED
     return Verdict(fate, outcome.index, cause.type, cause.sentence[:1_000], field[1] if field else None)

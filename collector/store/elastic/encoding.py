@@ -81,6 +81,7 @@ class DocumentEncoder:
                 )
                 if not whole:
                     kept_whole = _encoder.encode(record.attributes).decode()
+                    terms = [*terms, n.BEYOND_TERM + n.ATTRIBUTES]
         message, exception, source, status = record.message, record.exception, record.source, record.status
         beyond = _beyond(record, resource.instance)
         large: dict[str, int] = {}
@@ -161,9 +162,12 @@ class DocumentEncoder:
         if not bare:
             fields, _, whole = self._guard.split(resource, time.monotonic())
         instance = resource.get(SERVICE_INSTANCE_ID)
+        terms = [n.RESOURCE_TERM + term[1:] for term in attribute_terms(resource)]
+        if not whole:
+            terms.append(n.BEYOND_TERM + n.RESOURCE_ATTRIBUTES)
         return _KnownResource(
             msgspec.Raw(_encoder.encode({"attributes": fields})),
-            [n.RESOURCE_TERM + term[1:] for term in attribute_terms(resource)],
+            terms,
             None if instance is None else str(instance),
             None if whole else body.decode(),
         )

@@ -98,7 +98,7 @@ class MappingGuard:
             fate = self._fates.get(key)
             if fate is not None:
                 return fate
-            if len(key) > KEY_CHARS_MAX or not _KEY.fullmatch(key) or key != key.strip():
+            if not is_field_name(key):
                 return _ODD  # not remembered: there is no end to them
             if now_s - self._hour_started_s >= _HOUR_S:
                 self._hour_started_s, self._new_this_hour = now_s, 0
@@ -114,6 +114,11 @@ class MappingGuard:
         self._fates[key] = _FIELD
         self._fields.add(key)
         self._inner.update(_beginnings(key))
+
+
+def is_field_name(key: str) -> bool:
+    """Whether every server takes a key as the name of a field."""
+    return len(key) <= KEY_CHARS_MAX and key == key.strip() and _KEY.fullmatch(key) is not None
 
 
 def _beginnings(key: str) -> list[str]:

@@ -44,7 +44,7 @@ OVERFLOW: Final = "attributes_overflow"  # one `flattened` field for keys beyond
 # First character of a term in `TERMS`.
 ATTRIBUTE_TERM: Final = "a"  # as `embedded.terms` writes it
 RESOURCE_TERM: Final = "r"  # the same for a resource's attribute
-BEYOND_TERM: Final = "L"  # then the name of a field whose value is too long or too large for its index
+BEYOND_TERM: Final = "L"  # then the name of a field whose index does not hold all of its value
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collector.store.conditions import And, Condition, counted, fields_of, match
 from collector.store.elastic import names as n
 from collector.store.elastic.connection import Connection, Rejected
 from collector.store.elastic.documents import NUMBER_MAX, decode, late_text, timestamp_text
+from collector.store.elastic.guard import is_field_name
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.translate import Query, Translated, translate, window
@@ -58,6 +59,14 @@ class _Answers(msgspec.Struct, frozen=True):
 
 class _Count(msgspec.Struct, frozen=True):
     count: int = 0
+
+
+class _FieldType(msgspec.Struct, frozen=True):
+    indices: list[str] | None = None  # None: in all that have the column
+
+
+class _FieldCaps(msgspec.Struct, frozen=True):
+    fields: dict[str, dict[str, _FieldType]] = {}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -186,6 +195,16 @@ class Reader:
             after = answer.get("after_key")
             if after is None:
                 return
+
+    def indices_by_type(self, indices: str, column: str) -> list[str]:
+        """Where a column is, indices in which it has the same type together; empty: nowhere."""
+        if not is_field_name(column):
+            return []
+        params = {"fields": column, "ignore_unavailable": "true", "allow_no_indices": "true"}
+        body = self._connection.read("GET", f"/{indices}/_field_caps", params=params)
+        found = msgspec.json.decode(body, type=_FieldCaps)
+        types = found.fields.get(column, {})
+        return [",".join(one.indices) if one.indices else indices for one in types.values()]
 
     def edges_of_time(self) -> tuple[int | None, int | None]:
         """The earliest and the latest timestamp of any record."""

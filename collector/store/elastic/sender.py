@@ -166,7 +166,7 @@ class BulkSender:
         """Of items that must go again: hold everything, or give up when patience is over."""
         verdict = next((one for _, one in later if one.fate is Fate.HELD), None)
         if verdict is not None:
-            advice = "nothing is dropped, mend the privileges or the templates"
+            advice = "nothing is dropped; a person must see to the cluster, its templates or our privileges"
             raise Forbidden(f"{verdict.reason}: {verdict.message}; {advice}")
         verdict = later[0][1]
         reason = "blocked" if verdict.reason == "cluster_block_exception" else "busy"

@@ -12,14 +12,16 @@ from typing import Any, Final, Self
 
 from collector.errors import ConfigurationError, StoreFailed
 from collector.model import Record
-from collector.store.conditions import Condition, Equals, facet_field, matches
+from collector.store.conditions import And, Condition, Equals, facet_field, matches
 from collector.store.contract import (
     EVERYTHING,
+    MINUTE_NS,
     Appended,
     Bucket,
     Edge,
     OperationSummary,
     Page,
+    Rate,
     ServiceSummary,
     StoreStats,
     TraceSummary,
@@ -47,6 +49,7 @@ from collector.store.summaries import (
     service_summaries,
     top_buckets,
 )
+from collector.store.timeline import rates_of, steps_between
 
 logger = logging.getLogger(__name__)
 
@@ -331,21 +334,43 @@ class ElasticStore:
 
         return find_traces(self._reader, plan, wanted, limit)
 
-    def services(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[ServiceSummary]:
+    def services(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[ServiceSummary]:
         """See `Store.services`."""
-        plan = self._reader.plan(EVERYTHING, start_ns, end_ns)
+        plan = self._reader.plan(condition, start_ns, end_ns)
         return service_summaries(counting.tallies(self._reader, plan))
 
     def operations(
-        self, service: str, *, start_ns: int | None = None, end_ns: int | None = None
+        self,
+        service: str,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
     ) -> list[OperationSummary]:
         """See `Store.operations`."""
-        plan = self._reader.plan(Equals("service", service), start_ns, end_ns)
+        plan = self._reader.plan(And((Equals("service", service), condition)), start_ns, end_ns)
         return operation_summaries(service, counting.tallies(self._reader, plan))
 
     def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
         """See `Store.edges`."""
         return counting.edges(self._reader, self.names, self._reader.plan(EVERYTHING, start_ns, end_ns))
+
+    def rates(
+        self,
+        condition: Condition = EVERYTHING,
+        *,
+        start_ns: int,
+        end_ns: int,
+        step_ns: int = MINUTE_NS,
+    ) -> list[Rate]:
+        """See `Timeline.rates`."""
+        steps = steps_between(start_ns, end_ns, step_ns)
+        if not steps:
+            return []
+        plan = self._reader.plan(condition, start_ns, end_ns)
+        return rates_of(steps, counting.tallies_by_step(self._reader, plan, step_ns))
 
     # ---------------------------------------------------------------- about itself
 

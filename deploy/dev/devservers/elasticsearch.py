@@ -193,6 +193,7 @@ class Elasticsearch(ServerProcess):
             "transport.port": self.transport_port,
             "xpack.security.enabled": security,
             "cluster.routing.allocation.disk.threshold_enabled": False,  # a full disk is not ours to judge
+            "cluster.max_shards_per_node": 5_000,  # every test has streams of its own
             "node.store.allow_mmap": False,  # works without a raised vm.max_map_count
         }
         if security and self.certificates:

@@ -11,6 +11,7 @@ import pytest
 from collector.store.contract import Store
 from collector.store.elastic import ElasticStore, open_store
 from collector.testing.store_contract import Reopen, StoreContract
+from collector.testing.store_rates import TimelineContract
 
 VERSION = "9.4.3"
 OpenStore = Callable[[], ElasticStore]
@@ -31,7 +32,7 @@ def open_one(elasticsearch: Callable[[str], str], tmp_path: Path) -> Iterator[Op
         store.close()
 
 
-class TestElasticStore(StoreContract):
+class TestElasticStore(StoreContract, TimelineContract):
     @pytest.fixture
     def store(self, open_one: OpenStore) -> Store:
         return open_one()

@@ -163,6 +163,8 @@ def answer(*outcomes: dict[str, object]) -> bytes:
         ({"status": 403, "error": {"type": "cluster_block_exception"}}, Fate.LATER),
         ({"status": 403, "error": {"type": "security_exception"}}, Fate.HELD),
         ({"status": 404, "error": {"type": "index_not_found_exception"}}, Fate.HELD),
+        ({"status": 400, "error": {"type": "validation_exception"}}, Fate.HELD),
+        ({"status": 400, "error": {"type": "index_closed_exception"}}, Fate.HELD),
         ({"status": 400, "error": {"type": "document_parsing_exception"}}, Fate.REFUSED),
     ],
 )
