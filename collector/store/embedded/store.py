@@ -65,6 +65,7 @@ class EmbeddedStore:
         self._write_lock = Lock()
         self._looked_at_s = time.monotonic()
         self._next_suspicion_s = 0.0
+        self._closed = False
 
     @classmethod
     def open(
@@ -173,17 +174,27 @@ class EmbeddedStore:
 
     def close(self) -> None:
         """See `Store.close`."""
-        if not self._read_only:
-            self.commit()
-        self.abandon()
+        if self._closed:
+            return
+        try:
+            if not self._read_only:
+                self.commit()
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Let go of every file without a commit, as a crash would; for tests and hopeless disks."""
+        self._closed = True
         self._partitions.close()
 
     def _check_writable(self) -> None:
+        self._check_open()
         if self._read_only:
             raise CollectorError(f"{self._partitions.directory}: opened for reading only")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CollectorError(f"{self._partitions.directory}: this store is closed")
 
     # ------------------------------------------------------------ reading
 
@@ -357,6 +368,7 @@ class EmbeddedStore:
         Raises:
             Exception: what `read` raised, when every file is as it was written.
         """
+        self._check_open()
         if self._read_only and time.monotonic() - self._looked_at_s > self._limits.reload_interval_s:
             self._partitions.refresh()
             self._looked_at_s = time.monotonic()

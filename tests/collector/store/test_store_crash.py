@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.errors import DataDirectoryInUse
+from collector.errors import CollectorError, DataDirectoryInUse
 from collector.store.embedded import EmbeddedStore, StoreLimits
 from collector.store.embedded.partition import DICTIONARY
 from collector.store.embedded.partitions import PARTITIONS
@@ -184,3 +184,14 @@ def test_only_one_writer(tmp_path: Path) -> None:
     reader.close()
     store.close()
     EmbeddedStore.open(tmp_path).close()
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    """An empty answer would be a wrong one, and a late append would go past the lock."""
+    store = EmbeddedStore.open(tmp_path)
+    store.append(RECORDS[:10])
+    store.close()
+    for use in (store.count, store.stats, store.commit, lambda: store.append(RECORDS[10:20])):
+        with pytest.raises(CollectorError, match="closed"):
+            use()
+    store.close()
