@@ -111,6 +111,25 @@ def test_a_shift_is_measured_by_how_healthy_runs_vary() -> None:
     assert slower.decades() > 2 > as_wild.decades()
 
 
+def test_a_shift_is_measured_by_how_healthy_times_differ() -> None:
+    """Where every ten seconds are another, half as long again is the weather."""
+    rng = random.Random(3)
+    calm, moody = Spread(), Spread()
+    for block in range(6):
+        mood = rng.choice([0.5, 1, 2])
+        for _ in range(50):
+            value = rng.lognormvariate(14, 0.1)
+            calm.add(round(value), block * 10**10)
+            moody.add(round(mood * value), block * 10**10)
+    slower = made([rng.lognormvariate(14, 0.1) * 4 for _ in range(50)])
+    against_calm = shift_of(slower, 50, calm, 300)
+    against_moody = shift_of(slower, 50, moody, 300)
+    assert against_calm is not None
+    assert against_moody is not None
+    assert against_moody.between > 2 * against_calm.between
+    assert against_calm.decades() > against_moody.decades() + 1
+
+
 def test_too_little_to_compare_is_no_shift() -> None:
     """One healthy trace says nothing about variation."""
     one = made([1e6])

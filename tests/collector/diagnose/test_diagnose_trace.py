@@ -97,6 +97,34 @@ def test_whoever_only_noticed_an_exception_is_not_named_first(
     assert all(cause.confidence < 0.2 for cause in verdict.causes[1:])
 
 
+def test_what_fails_after_an_answer_that_failed_is_not_named_either(
+    shop: Any, faults: Any, plans: Any
+) -> None:
+    """A span beside the failed call, later in the same run, is a consequence as much as one above it."""
+
+    def with_answer(error: bool) -> Any:
+        send = plans.Call("gateway", "send answer", None, (plans.Work(0.2),), error=error)
+        plan = faults.exception() if error else plans.checkout()
+        return plan.edited(
+            "POST /orders",
+            lambda c: plans.Call(**(vars(c) | {"steps": (*c.steps, send)})) if c.service == "gateway" else c,
+        )
+
+    learned = Baseline()
+    learned.learn(shop.traces(40, with_answer(error=False)))
+    verdict = diagnose_trace(shop.trace(with_answer(error=True)), learned)
+    assert first(verdict).service == "inventory"
+    assert all(cause.confidence < 0.2 for cause in verdict.causes[1:])
+
+
+def test_what_costs_the_request_nothing_is_not_why_it_is_slow(
+    shop: Any, plans: Any, baseline: Baseline
+) -> None:
+    """A step that takes twenty times as long, and still next to nothing."""
+    plan = plans.checkout().edited("charge publish", lambda call: plans.slower(call, 2))
+    assert diagnose_trace(shop.trace(plan), baseline).causes == []
+
+
 def test_a_healthy_trace_is_called_normal(shop: Any, baseline: Baseline) -> None:
     """Nothing is named, and what was looked at is listed."""
     verdict = diagnose_trace(shop.trace(), baseline)

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.engine import SIGNALS, diagnose_window
+from collector.diagnose.localisation import Suspect, strongest
 from collector.model import Record, Trace, Verdict
 from collector.trace.build import build_trace
 
@@ -125,7 +126,7 @@ def test_a_caller_that_waits_everywhere_is_behind_it_itself(new_shop: Any, plans
 def test_an_answer_that_stops_every_caller_is_held_against_who_gave_it(new_shop: Any, plans: Any) -> None:
     """One caller that stops may be broken itself; when all stop after the same answer, it is the answer."""
 
-    def plan(*, stopping: Sequence[str]) -> Any:
+    def plan(*, stopping: Sequence[str], users: Sequence[str] = ("web", "app")) -> Any:
         def user(name: str) -> Any:
             answer = plans.Call("catalogue", "get", "SERVER", (plans.Work(2),))
             steps = (
@@ -135,7 +136,7 @@ def test_an_answer_that_stops_every_caller_is_held_against_who_gave_it(new_shop:
             )
             return plans.Call(name, f"{name} page", "SERVER", steps[: 1 if name in stopping else 3])
 
-        return plans.Call("edge", "all", "SERVER", (user("web"), user("app")))
+        return plans.Call("edge", "all", "SERVER", tuple(user(name) for name in users))
 
     shop, baseline = new_shop(2), Baseline()
     baseline.learn(shop.traces(60, plan(stopping=())))
@@ -143,6 +144,10 @@ def test_an_answer_that_stops_every_caller_is_held_against_who_gave_it(new_shop:
     assert (both.services[0], both.causes[0].fault) == ("catalogue", "bad_answer")
     one = diagnose_window(shop.traces(30, plan(stopping=("app",))), baseline)
     assert (one.services[0], one.causes[0].fault) == ("app", "stopped_early")
+    alone = Baseline()
+    alone.learn(shop.traces(60, plan(stopping=(), users=("web",))))
+    only = diagnose_window(shop.traces(30, plan(stopping=("web",), users=("web",))), alone)
+    assert (only.services[0], only.causes[0].fault) == ("web", "stopped_early")
 
 
 def test_a_short_fault_in_a_long_window_is_found(shop: Any, faults: Any, baseline: Baseline) -> None:
@@ -153,6 +158,32 @@ def test_a_short_fault_in_a_long_window_is_found(shop: Any, faults: Any, baselin
     verdict = diagnose_window(traces, baseline)
     assert verdict.services[:1] == ["orders"]
     assert verdict.causes[0].operation == "check credit"
+
+
+def test_looking_at_many_slices_is_paid_for() -> None:
+    """The best of ten looks is worth less than the same in one."""
+    suspects = [
+        Suspect(service="a", decades=4.0, findings=[]),
+        Suspect(service="b", decades=2.0, findings=[]),
+    ]
+    best = strongest([suspects, *([[Suspect(service="b", decades=3.5, findings=[])]] * 9)])
+    assert [(suspect.service, suspect.decades) for suspect in best] == [("a", 3.0), ("b", 2.5)]
+
+
+def test_a_line_that_a_new_version_moved_and_another_that_it_lost(
+    shop: Any, plans: Any, baseline: Baseline
+) -> None:
+    """The moved one is no fault; the lost one is, and the place that is named is the new one."""
+
+    def changed(call: Any) -> Any:
+        kept = [step for step in call.steps if not (isinstance(step, plans.Line) and step.line == 70)]
+        moved = [plans.Line(s.text, s.line + 7) if isinstance(s, plans.Line) else s for s in kept]
+        return plans.Call(**(vars(call) | {"steps": tuple(moved)}))
+
+    plan = plans.checkout().edited("POST /orders", lambda c: changed(c) if c.service == "orders" else c)
+    [cause] = diagnose_window(shop.traces(40, plan), baseline).causes
+    assert (cause.service, cause.fault) == ("orders", "stopped_early")
+    assert "shop/orders.py:68" in (cause.location or "")
 
 
 def test_two_faults_at_once_are_both_named(shop: Any, faults: Any, baseline: Baseline) -> None:
