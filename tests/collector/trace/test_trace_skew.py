@@ -150,11 +150,13 @@ def test_a_message_taken_up_before_it_was_sent_is_moved_behind() -> None:
 
 def test_calls_in_both_directions_tell_of_the_same_clocks() -> None:
     """What B's calls to A prove narrows what A's calls to B do."""
-    there = [_span(0, None, "A", "CLIENT", 0, 30), _span(1, 0, "B", "SERVER", 505, 515)]
-    back = [_span(2, 1, "B", "CLIENT", 506, 514), _span(3, 2, "A", "SERVER", 7, 12)]
-    _, one_way = skew_of(build_trace(TRACE_ID, there), "b")
-    shift, both_ways = skew_of(build_trace(TRACE_ID, there + back), "b")
-    assert (one_way, shift, both_ways) == (10 * MS, -500_500_000, 1_500_000)
+    there = [_span(0, None, "A", "CLIENT", 0, 16), _span(1, 0, "B", "SERVER", 501, 515)]
+    back = [_span(2, 1, "B", "CLIENT", 506, 514), _span(3, 2, "A", "SERVER", 9, 11)]
+    loose = [_span(4, 1, "B", "CLIENT", 502, 514), _span(5, 4, "A", "SERVER", 8, 10)]
+    assert skew_of(build_trace(TRACE_ID, there + back), "b") == (-500 * MS, 1 * MS)
+    assert skew_of(build_trace(TRACE_ID, there + back + loose), "b") == (-500 * MS, 1 * MS)
+    wide = [_span(0, None, "A", "CLIENT", 0, 40), _span(1, 0, "B", "SERVER", 510, 515)]
+    assert skew_of(build_trace(TRACE_ID, wide + back), "b") == (-500 * MS, 3 * MS)
 
 
 def test_corrections_add_up_along_the_chain() -> None:
