@@ -38,8 +38,10 @@ unit: .venv/.dev
 ifdef T
 	$(BIN)/pytest $(T)
 else
-	$(BIN)/pytest tests --ignore=tests/flows --ignore=tests/bench -n $(PYTEST_WORKERS) --dist loadfile
-	$(BIN)/pytest tests/flows
+	@status=0; \
+	$(BIN)/pytest tests --ignore=tests/flows --ignore=tests/bench -n $(PYTEST_WORKERS) --dist loadfile || status=1; \
+	$(BIN)/pytest tests/flows || status=1; \
+	exit $$status
 endif
 
 bench: .venv/.dev
