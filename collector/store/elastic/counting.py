@@ -47,6 +47,8 @@ def tallies(reader: Reader, plan: Plan) -> dict[_TallyKey, Tally]:
     certain = all_of([plan.certain, none_of(long)])
     for group in reader.groups(plan.indices, certain, sources):
         key, count = group["key"], group["doc_count"]
+        if key["kind"] not in ("log", "span"):
+            continue
         is_span = key["kind"] == "span"
         tally = found[key["service"], (key["name"] or "") if is_span else None]
         if is_span:
