@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -14,8 +14,9 @@ import tantivy
 from collector.model import Record
 from collector.store.conditions import And, Condition, Equals, Range, matches
 from collector.store.embedded import schema as sc
+from collector.store.embedded import terms as t
 from collector.store.embedded.snapshot import Hit, Snapshot
-from collector.store.embedded.translate import both, translate
+from collector.store.embedded.translate import both, terms_query, translate
 from collector.store.embedded.windows import Window
 from collector.store.paging import Place, place_of
 
@@ -186,9 +187,22 @@ def trace_records(snapshots: Iterable[Snapshot], trace_id: str, records_max: int
     return list(islice(merge(*found, key=place_of), records_max))
 
 
+def stored_uids(snapshot: Snapshot, uids: Collection[str]) -> set[str]:
+    """Which of these uids the partition has."""
+    by_term = {t.id_term(t.UID, uid): uid for uid in uids if t.sayable(uid)}
+    frequencies = {term: snapshot.searcher.doc_freq(sc.TERMS, term) for term in by_term}
+    found = [term for term, frequency in frequencies.items() if frequency]
+    if not found:
+        return set()
+    # The frequencies still count what was deleted, until a merge. Seldom is there any.
+    if snapshot.count(terms_query(found)) < sum(frequencies.values()):
+        found = [term for term in found if snapshot.count(terms_query([term]))]
+    return {by_term[term] for term in found}
+
+
 def order_range(low: int, high: int) -> tantivy.Query:
     """The records of a time, both ends included."""
     return tantivy.Query.range_query(sc.SCHEMA, sc.ORDER, tantivy.FieldType.Integer, low, high)
 
 
-__all__ = ["Plan", "newest_first", "order_range", "plan", "plans", "trace_records"]
+__all__ = ["Plan", "newest_first", "order_range", "plan", "plans", "stored_uids", "trace_records"]

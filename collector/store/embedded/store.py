@@ -30,12 +30,10 @@ from collector.store.contract import (
 )
 from collector.store.embedded import calls, counting, finding, rates
 from collector.store.embedded import schema as sc
-from collector.store.embedded import terms as t
 from collector.store.embedded.limits import StoreLimits
 from collector.store.embedded.partitions import Partitions, end_of_day_ns, partition_key
-from collector.store.embedded.reading import newest_first, plans, trace_records
+from collector.store.embedded.reading import newest_first, plans, stored_uids, trace_records
 from collector.store.embedded.snapshot import Snapshot, is_panic
-from collector.store.embedded.translate import terms_query
 from collector.store.embedded.writing import Writer
 from collector.store.paging import place_of, read_cursor, write_cursor
 from collector.store.summaries import operation_summaries, service_summaries, top_buckets
@@ -200,7 +198,7 @@ class EmbeddedStore:
 
     def existing(self, uids: Collection[str]) -> set[str]:
         """See `Store.existing`."""
-        return self._read(lambda snapshots: set().union(*(_stored(one, uids) for one in snapshots)))
+        return self._read(lambda snapshots: set().union(*(stored_uids(one, uids) for one in snapshots)))
 
     def trace(self, trace_id: str, *, records_max: int) -> list[Record]:
         """See `Store.trace`."""
@@ -391,16 +389,3 @@ class EmbeddedStore:
 
     def _snapshots(self) -> list[Snapshot]:
         return [partition.snapshot for partition in self._partitions.all]
-
-
-def _stored(snapshot: Snapshot, uids: Collection[str]) -> set[str]:
-    """Which of these uids the partition has."""
-    by_term = {t.id_term(t.UID, uid): uid for uid in uids if t.sayable(uid)}
-    frequencies = {term: snapshot.searcher.doc_freq(sc.TERMS, term) for term in by_term}
-    found = [term for term, frequency in frequencies.items() if frequency]
-    if not found:
-        return set()
-    # The frequencies still count what was deleted, until a merge. Seldom is there any.
-    if snapshot.count(terms_query(found)) < sum(frequencies.values()):
-        found = [term for term in found if snapshot.count(terms_query([term]))]
-    return {by_term[term] for term in found}
