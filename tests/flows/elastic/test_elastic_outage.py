@@ -5,12 +5,14 @@ Each test runs a real collector between a sender of 2 000 lines a second and a l
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
@@ -98,6 +100,9 @@ def test_a_server_that_is_too_busy(
     with steady_load(scene.collector.url, lines_per_s=8 * LINES_PER_S) as load:
         wait_for(lambda: load.acknowledged > 60_000, "nothing is acknowledged")
     wait_for(lambda: everything_is_indexed(scene), "not everything is indexed")
+    with urlopen(f"{scene.collector.url}/metrics", timeout=30) as answer:
+        (busy,) = re.findall(r'cluster_retries_total\{reason="busy"\} (\d+)', answer.read().decode())
+    assert int(busy) > 0
     assert stored_uids(scene.server, scene.namespace) == load.uids
 
 
