@@ -61,6 +61,11 @@ def shift_of(seen: Spread, traces: int, healthy: Spread, healthy_traces: int) ->
     )
 
 
+def median_shift(seen: Spread, healthy: Spread) -> float:
+    """How far the median has moved, in octaves; both must have observations."""
+    return math.log2(seen.quantile_ns(0.5) / healthy.quantile_ns(0.5))
+
+
 def pooled(shifts: Iterable[Shift]) -> Shift:
     """The mean shift of several operations of one service, each observation weighing the same.
 

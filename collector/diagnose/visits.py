@@ -75,7 +75,7 @@ class Step:
 class Visit:
     """One run of an operation."""
 
-    __slots__ = ("answer", "edge", "has_error", "node", "operation", "parent", "steps", "trace")
+    __slots__ = ("answer", "edge", "has_error", "lanes", "node", "operation", "parent", "steps", "trace")
 
     def __init__(self, node: SpanNode, operation: Operation, parent: Visit | None, trace: Trace) -> None:
         self.node = node
@@ -87,6 +87,7 @@ class Visit:
             Edge(node.service, self.answer.service, operation_name(self.answer.name)) if self.answer else None
         )
         self.steps: list[Step] = []
+        self.lanes: tuple[str, ...] = LANES  # those in which nothing is known to be missing
         self.has_error = False  # it, or a span or line below it, is an error
 
     def turns(self) -> Iterator[tuple[str, str, Step | None, Step | None]]:
@@ -95,7 +96,7 @@ class Visit:
         Begins with `BEGIN` and ends, if the span has ended, with `END`, both without a step;
         repetitions in a row are left out.
         """
-        for lane in LANES:
+        for lane in self.lanes:
             before: Step | None = None
             name = BEGIN[lane]
             for step in self.steps:

@@ -8,7 +8,7 @@ from typing import Final
 
 from collector.diagnose.baseline import Baseline, Profile
 from collector.diagnose.losses import silent_services, spans_lost
-from collector.diagnose.visits import Operation, Visit, visits_of
+from collector.diagnose.visits import LANES, LOG, Operation, Visit, visits_of
 from collector.model import Trace
 
 SPANS_LOST_MIN: Final = 0.01  # below this, lost spans do not change what is measured
@@ -21,6 +21,7 @@ class Window:
         known: the profile of the baseline.
         seen: the profile of these traces.
         visits: every visit, parents before their children.
+        by_operation: those of which it is known what ran; of lost spans those told by their log lines.
         spans_lost: share of spans that never arrived, beyond what is usual.
         silent_services: services that usually log, and of which no line arrived.
         logs_lost: that is so of most services: what brings the lines has failed.
@@ -34,6 +35,7 @@ class Window:
         if visits is None:
             visits = visits_of(self.traces, baseline.vocabulary())
             _follow_moved_lines(visits, self.known)
+            _recognise_lost_spans(visits, self.known)
         self.visits = visits
         self.seen = Profile()
         self.seen.count(self.traces, self.visits)
@@ -44,7 +46,7 @@ class Window:
             self.seen.count(self.traces, self.visits, is_whole=self._is_whole)
         self.by_operation: dict[Operation, list[Visit]] = defaultdict(list)
         for visit in self.visits:
-            if not visit.node.inferred:
+            if not visit.node.inferred or visit.lanes != LANES:
                 self.by_operation[visit.operation].append(visit)
 
     def part(self, traces: Sequence[Trace], baseline: Baseline) -> Window:
@@ -53,7 +55,7 @@ class Window:
         return Window(traces, baseline, visits=[v for v in self.visits if id(v.trace) in chosen])
 
     def _is_whole(self, visit: Visit) -> bool:
-        """Whether a visit made exactly the calls that some healthy run made: then none of them is lost."""
+        """Whether a visit made exactly the calls that some healthy run made: most likely none is lost."""
         known = self.known.operations.get(visit.operation)
         return known is None or visit.shape in known.shapes
 
@@ -92,6 +94,28 @@ def _follow_moved_lines(visits: Sequence[Visit], known: Profile) -> None:
         for visit in visits:
             for step in visit.steps:
                 step.token = names.get((visit.operation, step.token), step.token)
+
+
+def _recognise_lost_spans(visits: Sequence[Visit], known: Profile) -> None:
+    """Tell by its log lines what ran in a span that never arrived.
+
+    Lines that only one operation of the service writes are as good as its name. Nothing is concluded
+    from the calls below it: those that did not arrive are not known.
+    """
+    lost = [visit for visit in visits if visit.node.inferred and visit.node.logs]
+    if not lost:
+        return
+    writers: dict[tuple[str, str], list[Operation]] = defaultdict(list)
+    for operation, profile in known.operations.items():
+        for token in profile.templates:
+            writers[operation.service, token].append(operation)
+    for visit in lost:
+        service = visit.node.service
+        possible = [set(writers[service, step.token]) for step in visit.steps if step.template is not None]
+        told = set.intersection(*[operations for operations in possible if operations] or [set()])
+        if len(told) == 1:
+            visit.operation = told.pop()
+            visit.lanes = (LOG,)
 
 
 def _line_order(token: str) -> tuple[str, int]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
+from msgspec import structs
+
+from collector.diagnose.baseline import OperationProfile
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
-from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
+from collector.diagnose.shifts import Shift, common_drift, median_shift, pooled, shift_of
 from collector.diagnose.significance import corrected
 from collector.diagnose.visits import Operation, Visit
-from collector.diagnose.window import Window
+from collector.diagnose.window import SPANS_LOST_MIN, Window
 from collector.model import Evidence
 from tracing.semconv import CODE_FILE, CODE_FUNCTION, CODE_LINE
 
@@ -27,13 +30,11 @@ SHARE_OF_TRACE_MIN: Final = 0.2
 
 def find(window: Window) -> list[Finding]:
     """One finding for each service that spends more time in itself than healthy runs do."""
-    shifts: dict[Operation, Shift] = {}
-    for operation, seen in window.seen.operations.items():
-        known = window.known.operations.get(operation)
-        if known is not None:
-            shift = shift_of(seen.self_time, seen.traces, known.self_time, known.traces)
-            if shift is not None:
-                shifts[operation] = shift
+    shifts = {
+        operation: shift
+        for operation, seen in window.seen.operations.items()
+        if (known := window.known.operations.get(operation)) and (shift := _shift(window, seen, known))
+    }
     drift = common_drift(shifts.values())
     by_service: dict[str, dict[Operation, Shift]] = defaultdict(dict)
     for operation, shift in shifts.items():
@@ -46,23 +47,35 @@ def find(window: Window) -> list[Finding]:
     return found
 
 
+def _shift(window: Window, seen: OperationProfile, known: OperationProfile) -> Shift | None:
+    if 2 * known.self_time.count < known.visits:
+        return None  # calls that are usually answered: without the answer their time is not their own
+    shift = shift_of(seen.self_time, seen.traces, known.self_time, known.traces)
+    if shift is not None and window.spans_lost > SPANS_LOST_MIN:
+        # Here and there a lost call's time is taken for the caller's: not in half of the runs.
+        median = median_shift(seen.self_time, known.self_time)
+        shift = structs.replace(shift, octaves=min(shift.octaves, median))
+    return shift
+
+
 def _finding(
     window: Window, service: str, own: dict[Operation, Shift], drift: float, looked_at: int
 ) -> Finding | None:
     whole = pooled(own.values())
     decades = whole.decades(drift) if whole.octaves - drift >= OCTAVES_MIN else 0.0
-    worst = max(own, key=lambda operation: own[operation].decades(drift))
-    if own[worst].octaves - drift >= OCTAVES_MIN:
-        decades = max(decades, corrected(own[worst].decades(drift), looked_at))
+    slower = {operation: s for operation, s in own.items() if s.octaves - drift >= OCTAVES_MIN}
+    if slower:
+        worst = max(slower.values(), key=lambda shift: shift.decades(drift))
+        decades = max(decades, corrected(worst.decades(drift), looked_at))
     if decades <= 0:
         return None
-    # The operation that costs the most.
-    place = max(own, key=lambda operation: own[operation].excess_ns(drift))
+    # The operation that costs the most, of those that are clearly slower.
+    place = max(slower or own, key=lambda operation: own[operation].excess_ns(drift))
     if window.is_one_trace and own[place].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
         return None
     known = window.known.operations[place].self_time
     visits = sorted(
-        (visit for visit in window.by_operation[place] if visit.answer is None),
+        (visit for visit in window.by_operation[place] if visit.answer is None and not visit.node.inferred),
         key=lambda visit: -visit.node.self_time_ns,
     )
     slow = [visit for visit in visits if visit.node.self_time_ns > known.quantile_ns(1.0)] or visits[:1]

@@ -77,8 +77,9 @@ def _judge(
     if not nexts:
         return None  # the step itself is new; what led to it is judged
     healthy, healthy_taken = sum(nexts.values()), nexts.get(after, 0)
-    # Where spans are lost, so many healthy runs would look as if they had not made the call.
-    healthy_taken = healthy_taken + round(lost * (healthy - healthy_taken))
+    # Where spans are lost, so many healthy runs would look as if they had not made the calls between.
+    between = max(1, len(_way(known, before, after)))
+    healthy_taken = healthy_taken + round(lost**between * (healthy - healthy_taken))
     if len(taken) * healthy <= healthy_taken * passed:
         return None
     missing = _left_out(known, before, after, taken)
