@@ -115,17 +115,17 @@ def _write_json(episode: Episode, shop: Shop) -> None:
 
 def _wait_for_ctrl_c(stage: Screen, shop: Shop) -> None:
     order = '{"order_id": "mine", "customer": "me", "sku": "lamp", "quantity": 2}'
-    stage.show(
-        [
-            Text(),
-            Text(
-                f"The shop stays up. Its gateway is {shop.gateway_url}, its collector {shop.collector_url}."
-            ),
-            Text(f"  curl -i {shop.gateway_url}/orders -H 'Content-Type: application/json' -d '{order}'"),
-            Text("Ctrl-C ends it.", style="bold"),
-        ]
-    )
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # from the moment that it is offered
+        stage.show(
+            [
+                Text(),
+                Text(
+                    f"The shop stays up. Its gateway is {shop.gateway_url}, its collector {shop.collector_url}."
+                ),
+                Text(f"  curl -i {shop.gateway_url}/orders -H 'Content-Type: application/json' -d '{order}'"),
+                Text("Ctrl-C ends it.", style="bold"),
+            ]
+        )
         signal.pause()
 
 
