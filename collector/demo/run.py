@@ -119,9 +119,7 @@ def _wait_for_ctrl_c(stage: Screen, shop: Shop) -> None:
         stage.show(
             [
                 Text(),
-                Text(
-                    f"The shop stays up. Its gateway is {shop.gateway_url}, its collector {shop.collector_url}."
-                ),
+                Text(f"The shop stays up. Gateway: {shop.gateway_url}, collector: {shop.collector_url}."),
                 Text(f"  curl -i {shop.gateway_url}/orders -H 'Content-Type: application/json' -d '{order}'"),
                 Text("Ctrl-C ends it.", style="bold"),
             ]
