@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.engine import diagnose_window
+from collector.diagnose.engine import SIGNALS, Signal, diagnose_window
 from collector.errors import NotFound
 from collector.model import Cause, Record, Trace, Verdict
 from collector.receive.files import read_records
@@ -38,12 +38,15 @@ class Label(msgspec.Struct, frozen=True):
     inner: dict[str, Any] | None = None
 
 
-def evaluate(folder: str | Path, *, baseline: Baseline | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: str | Path, *, baseline: Baseline | None = None, signals: Mapping[str, Signal] = SIGNALS
+) -> dict[str, Any]:
     """Diagnose every case of a folder and compare with its labels.
 
     Args:
         folder: holds `labels.json`, the files that it names, and `normal.ndjson.zst`.
         baseline: what is normal; by default learned from `normal.ndjson.zst`.
+        signals: which to use, by name; with fewer, the score shows what each is worth.
     Returns:
         `cases` (faults), `as@1`, `as@3`, `as@5` (fractions; None without faults), `per_case`
         (`case, service, rank, ranking, …`; a rank of None is a miss), `false_alarms`,
@@ -58,7 +61,7 @@ def evaluate(folder: str | Path, *, baseline: Baseline | None = None) -> dict[st
     if baseline is None:
         baseline = Baseline()
         baseline.learn(read_traces(folder / NORMAL))
-    cases = [_score(label, _diagnose(folder / label.case, baseline)) for label in labels]
+    cases = [_score(label, _diagnose(folder / label.case, baseline, signals)) for label in labels]
     faults = [case for case in cases if case["service"] is not None]
     healthy = [case for case in cases if case["service"] is None]
     code = [case["inner"] for case in faults if case["inner"] is not None]
@@ -76,6 +79,27 @@ def evaluate(folder: str | Path, *, baseline: Baseline | None = None) -> dict[st
         "per_case": cases,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def false_alarms(folder: str | Path, *, parts: int = 2) -> dict[str, Any]:
+    """Cut the fault-free recording into parts by time; each is measured by all the others together.
+
+    Returns:
+        `windows`, `false_alarms` (those in which a cause was named) and `named` (which causes).
+    Raises:
+        NotFound: the folder has no fault-free recording.
+    """
+    traces = sorted(read_traces(Path(folder) / NORMAL), key=lambda trace: trace.start_ns)
+    first_ns, last_ns = traces[0].start_ns, traces[-1].start_ns
+    pieces: list[list[Trace]] = [[] for _ in range(parts)]
+    for trace in traces:
+        pieces[parts * (trace.start_ns - first_ns) // (last_ns - first_ns + 1)].append(trace)
+    named = []
+    for asked in pieces:
+        baseline = Baseline()
+        baseline.learn(trace for piece in pieces if piece is not asked for trace in piece)
+        named.append([cause.summary for cause in diagnose_window(asked, baseline).causes])
+    return {"windows": parts, "false_alarms": sum(map(bool, named)), "named": named}
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -108,13 +132,14 @@ def read_traces(path: Path) -> list[Trace]:
     return [build_trace(trace_id, records) for trace_id, records in by_trace.items()]
 
 
-def _diagnose(path: Path, baseline: Baseline) -> Verdict:
+def _diagnose(path: Path, baseline: Baseline, signals: Mapping[str, Signal]) -> Verdict:
     traces = read_traces(path)
     return diagnose_window(
         traces,
         baseline,
         start_ns=min((trace.start_ns for trace in traces), default=None),
         end_ns=max((trace.end_ns for trace in traces), default=None),
+        signals=signals,
     )
 
 

@@ -1,0 +1,186 @@
+"""The recorded faults, disturbed: names, dates, scales, losses and more traffic must not matter much."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from collector.diagnose.baseline import Baseline
+from collector.diagnose.engine import diagnose_window
+from collector.diagnose.evaluate import Label, rank_of, read_labels
+from collector.model import Record, Trace, Verdict
+from collector.receive.files import read_records
+from collector.trace.build import build_trace
+
+pytestmark = pytest.mark.shared
+
+TRAINTICKET = "trainticket-2023-01-29"
+ONLINEBOUTIQUE = "onlineboutique-2022-08-23"
+Change = Callable[[list[Record]], list[Record]]
+
+
+@lru_cache(maxsize=8)  # a boutique minute is twenty megabytes
+def records_of(path: Path) -> list[Record]:
+    return list(read_records([path]))
+
+
+def built(records: Iterable[Record]) -> list[Trace]:
+    by_trace: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_trace[record.trace_id or ""].append(record)
+    return [build_trace(trace_id, same) for trace_id, same in by_trace.items()]
+
+
+def same(records: list[Record]) -> list[Record]:
+    return records
+
+
+def learned(folder: Path, change: Change = same) -> Baseline:
+    baseline = Baseline()
+    baseline.learn(built(change(records_of(folder / "normal.ndjson.zst"))))
+    return baseline
+
+
+def verdicts(
+    folder: Path, labels: list[Label], change: Change = same, baseline: Baseline | None = None
+) -> list[Verdict]:
+    baseline = baseline or learned(folder)
+    return [diagnose_window(built(change(records_of(folder / label.case))), baseline) for label in labels]
+
+
+def some(folder: Path, every: int) -> list[Label]:
+    """Every so manieth fault, so that each kind is among them."""
+    return read_labels(folder / "labels.json")[::every]
+
+
+def first_places(labels: list[Label], found: list[Verdict]) -> float:
+    return sum(rank_of(label, verdict) == 1 for label, verdict in zip(labels, found, strict=True)) / len(
+        labels
+    )
+
+
+def test_names_and_dates_do_not_matter(shared_rca: Path) -> None:
+    """Every service renamed, every time shifted by a month: the same ranking and confidence."""
+    folder = shared_rca / TRAINTICKET
+    labels = some(folder, 4)
+
+    def name(service: str) -> str:
+        return f"s{sum(service.encode())}-{len(service)}"
+
+    def renamed(records: list[Record]) -> list[Record]:
+        return [
+            structs.replace(r, service=name(r.service), timestamp_ns=r.timestamp_ns + 30 * 86_400 * 10**9)
+            for r in records
+        ]
+
+    plain = verdicts(folder, labels)
+    other = verdicts(folder, labels, renamed, learned(folder, renamed))
+    for one, two in zip(plain, other, strict=True):
+        assert [(name(c.service), c.confidence) for c in one.causes] == [
+            (c.service, c.confidence) for c in two.causes
+        ]
+
+
+@pytest.mark.parametrize("system", [TRAINTICKET, ONLINEBOUTIQUE])
+def test_a_slower_clock_does_not_change_the_ranking(shared_rca: Path, system: str) -> None:
+    """All times, and all durations, three times as long."""
+
+    def scaled(records: list[Record]) -> list[Record]:
+        start = min(record.timestamp_ns for record in records)
+        return [
+            structs.replace(
+                record,
+                timestamp_ns=start + 3 * (record.timestamp_ns - start),
+                duration_ns=None if record.duration_ns is None else 3 * record.duration_ns,
+            )
+            for record in records
+        ]
+
+    folder = shared_rca / system
+    labels = some(folder, 6)
+    both = verdicts(folder, labels, scaled, learned(folder, scaled))
+    window_only = verdicts(folder, labels, scaled)
+    assert first_places(labels, both) == first_places(labels, window_only) == 1.0
+
+
+@pytest.mark.parametrize(("system", "every"), [(TRAINTICKET, 1), (ONLINEBOUTIQUE, 6)])
+def test_a_third_of_the_spans_may_be_lost(shared_rca: Path, system: str, every: int) -> None:
+    """Thirty per cent at random, anywhere: at most a tenth of the first places goes with them."""
+    rng = random.Random(1)
+
+    def thinned(records: list[Record]) -> list[Record]:
+        return [record for record in records if record.kind != "span" or rng.random() >= 0.3]
+
+    folder = shared_rca / system
+    labels = some(folder, every)
+    found = verdicts(folder, labels, thinned)
+    assert first_places(labels, found) >= first_places(labels, verdicts(folder, labels)) - 0.1
+    assert all(any("did not arrive" in note for note in verdict.notes) for verdict in found)
+
+
+@pytest.mark.parametrize("silent", ["ts-seat-service", "ts-order-service"])
+def test_the_lines_of_a_healthy_service_may_be_lost(shared_rca: Path, silent: str) -> None:
+    """Nobody is accused of silence, and the fault is still found."""
+
+    def silenced(records: list[Record]) -> list[Record]:
+        return [record for record in records if record.kind != "log" or record.service != silent]
+
+    folder = shared_rca / TRAINTICKET
+    labels = some(folder, 2)
+    found = verdicts(folder, labels, silenced)
+    assert first_places(labels, found) >= 0.9
+    assert all(silent not in verdict.services[:1] for verdict in found)
+
+
+def test_without_any_line_a_wrong_answer_is_not_a_sure_one(shared_rca: Path) -> None:
+    """Confidence falls with the evidence."""
+
+    def without_lines(records: list[Record]) -> list[Record]:
+        return [record for record in records if record.kind != "log"]
+
+    folder = shared_rca / TRAINTICKET
+    labels = some(folder, 2)
+    plain, found = verdicts(folder, labels), verdicts(folder, labels, without_lines)
+
+    def confidence(verdict: Verdict) -> float:
+        return verdict.causes[0].confidence if verdict.causes else 0.0
+
+    assert sum(map(confidence, found)) < sum(map(confidence, plain)) / 2
+    for label, verdict in zip(labels, found, strict=True):
+        assert rank_of(label, verdict) == 1 or confidence(verdict) < 0.6
+
+
+def test_healthy_traffic_beside_it_does_not_hide_a_fault(shared_rca: Path) -> None:
+    """Ten times the fault-free recording in the same window."""
+    folder = shared_rca / TRAINTICKET
+    labels = some(folder, 4)
+    more = [
+        structs.replace(
+            record, trace_id=f"{copy:04x}{(record.trace_id or '')[4:]}", uid=f"{copy}{record.uid}"
+        )
+        for copy in range(10)
+        for record in records_of(folder / "normal.ndjson.zst")
+    ]
+    for label, verdict in zip(labels, verdicts(folder, labels, lambda records: records + more), strict=True):
+        assert rank_of(label, verdict) is not None
+        assert rank_of(label, verdict) <= 2  # the recording has failures of its own
+
+
+@pytest.mark.parametrize("system", [TRAINTICKET, ONLINEBOUTIQUE])
+def test_two_faults_in_one_window_are_both_named(shared_rca: Path, system: str) -> None:
+    """Of two different services, both among the first three."""
+    folder = shared_rca / system
+    labels, baseline, rng = read_labels(folder / "labels.json"), learned(folder), random.Random(3)
+    pairs = [rng.sample(labels, 2) for _ in range(8)]
+    for one, two in pairs:
+        if one.service == two.service:
+            continue
+        records = records_of(folder / one.case) + records_of(folder / two.case)
+        services = diagnose_window(built(records), baseline).services[:3]
+        assert {one.service, two.service} <= set(services), (one.case, two.case)
