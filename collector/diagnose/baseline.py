@@ -1,230 +1,24 @@
-"""What is normal: for each operation how long it takes, what it does step by step, and what it logs.
+"""What is normal: the profile of traces that are thought healthy, and the templates it is written in.
 
-Learned from traces that are thought healthy. Everything in it is a count, so that two baselines can be
-added and more can be learned at any time; how much healthy stretches of time differ among themselves is
-kept beside how much single visits do, because only the former says what a shift is worth.
+More can be learned at any time, and two baselines can be added. How much healthy stretches of time differ
+among themselves is kept beside how much single visits do, because only the former says what a shift is
+worth.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Final, Self, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Final, Self
 
 import msgspec
 
-from collector.diagnose.raised import raised_in
-from collector.diagnose.spread import Spread
-from collector.diagnose.visits import LOG, Edge, Operation, Visit, Vocabulary, visits_of
+from collector.diagnose.losses import doubt_lost_lines
+from collector.diagnose.profile import LogProfile, OperationProfile, Profile, add
+from collector.diagnose.visits import LOG, Vocabulary, visits_of
 from collector.model import Record, Trace
 from collector.templates import TemplateMiner
 
 FORMAT_VERSION: Final = 1
-OPERATIONS_MAX: Final = 20_000  # and as many edges and templates: what comes later is not learned
-TOKENS_MAX: Final = 1_000  # steps known of one operation
-SHAPES_MAX: Final = 200  # different sets of calls known of one operation
-
-
-class OperationProfile(msgspec.Struct, kw_only=True):
-    """What one operation does."""
-
-    visits: int = 0
-    traces: int = 0  # that these visits belong to
-    errors: int = 0  # visits whose span has the status error
-    unfinished: int = 0  # visits whose span never ended
-    self_time: Spread = msgspec.field(default_factory=Spread)
-    follows: dict[str, dict[str, int]] = {}  # step -> the step after it -> how often
-    takes: dict[str, int] = {}  # step -> visits that take it at least once
-    takes_failing: dict[str, int] = {}  # step -> those of them with an error in them or below
-    repeats: dict[str, int] = {}  # step -> how often in all visits together
-    templates: dict[str, str] = {}  # step that is a log line, named by its place -> its template
-    shapes: dict[int, int] = {}  # `Visit.shape` -> visits that have it
-
-    def belongs_to_failure(self, token: str) -> bool:
-        """Whether a step is mostly taken by runs that fail: to log an error, to show an error page."""
-        return 2 * self.takes_failing.get(token, 0) > self.takes.get(token, 0)
-
-    @property
-    def _counts(self) -> tuple[dict[str, int], ...]:
-        return self.takes, self.takes_failing, self.repeats
-
-
-class EdgeProfile(msgspec.Struct, kw_only=True):
-    """How long calls between two services are under way: the caller's time without the callee's."""
-
-    calls: int = 0
-    traces: int = 0
-    gap: Spread = msgspec.field(default_factory=Spread)
-
-
-class LogProfile(msgspec.Struct, kw_only=True):
-    """How often a service writes a template."""
-
-    lines: int = 0
-    traces: int = 0
-
-
-class EntryProfile(msgspec.Struct, kw_only=True):
-    """What comes in at one entry point."""
-
-    traces: int = 0
-    duration: Spread = msgspec.field(default_factory=Spread)
-
-
-Key = TypeVar("Key", bound=Hashable)
-LogKey = tuple[str, str]  # service, template id
-
-
-class Profile(msgspec.Struct, kw_only=True):
-    """What a set of traces did, counted. A baseline and a window are both counted like this."""
-
-    traces: int = 0
-    first_ns: int = 0  # start of the earliest trace; 0: none
-    last_ns: int = 0
-    parents_there: int = 0  # spans that other records name and that are there
-    parents_missing: int = 0  # spans that other records name and that never came
-    service_visits: dict[str, int] = {}
-    service_lines: dict[str, int] = {}
-    operations: dict[Operation, OperationProfile] = {}
-    edges: dict[Edge, EdgeProfile] = {}
-    errors_logged: dict[LogKey, LogProfile] = {}  # of level ERROR and above
-    exceptions: dict[tuple[str, str, str], int] = {}  # service, type, birth: visits that recorded it
-    entries: dict[Operation, EntryProfile] = {}
-
-    def count(
-        self,
-        traces: Sequence[Trace],
-        visits: Iterable[Visit],
-        *,
-        is_whole: Callable[[Visit], bool] | None = None,
-    ) -> None:
-        """Count these traces too, `visits` being theirs.
-
-        Args:
-            is_whole: visits that are not have lost children, whose time is therefore not counted as
-                their own; by default every visit is.
-        """
-        for trace in traces:
-            start_ns = trace.start_ns
-            self.traces += 1
-            self.first_ns = min(self.first_ns or start_ns, start_ns)
-            self.last_ns = max(self.last_ns, start_ns)
-        logged: dict[LogKey, set[str]] = {}
-        came_by: set[tuple[Operation, str]] = set()
-        crossed: set[tuple[Edge, str]] = set()
-        for visit in visits:
-            self._count_presence(visit)
-            if visit.node.inferred:
-                continue  # a placeholder says nothing about what is normal
-            came_by.add((visit.operation, visit.trace.trace_id))
-            edge = visit.edge
-            if edge is not None:
-                crossed.add((edge, visit.trace.trace_id))
-            self._count_visit(visit, edge, is_whole is None or is_whole(visit))
-            for raised in {raised.key for raised in raised_in(visit)}:
-                self.exceptions[raised] = self.exceptions.get(raised, 0) + 1
-            for step in visit.steps:
-                if step.template is not None and step.record.is_error:
-                    key = (step.record.service, step.template.template_id)
-                    profile = self.errors_logged.setdefault(key, LogProfile())
-                    profile.lines += 1
-                    logged.setdefault(key, set()).add(visit.trace.trace_id)
-        for key, trace_ids in logged.items():
-            self.errors_logged[key].traces += len(trace_ids)
-        for operation, _ in came_by:
-            if operation in self.operations:
-                self.operations[operation].traces += 1
-        for edge, _ in crossed:
-            if edge in self.edges:
-                self.edges[edge].traces += 1
-
-    def merge(self, other: Profile) -> None:
-        """Count what the other counted too."""
-        self.traces += other.traces
-        starts = [start for start in (self.first_ns, other.first_ns) if start]
-        self.first_ns = min(starts, default=0)
-        self.last_ns = max(self.last_ns, other.last_ns)
-        self.parents_there += other.parents_there
-        self.parents_missing += other.parents_missing
-        _add_all(self.service_visits, other.service_visits)
-        _add_all(self.service_lines, other.service_lines)
-        _add_all(self.exceptions, other.exceptions)
-        for operation, theirs in other.operations.items():
-            _merge_operation(self.operations.setdefault(operation, OperationProfile()), theirs)
-        for edge, profile in other.edges.items():
-            mine = self.edges.setdefault(edge, EdgeProfile())
-            mine.calls += profile.calls
-            mine.traces += profile.traces
-            mine.gap.merge(profile.gap)
-        for key, logged in other.errors_logged.items():
-            ours = self.errors_logged.setdefault(key, LogProfile())
-            ours.lines += logged.lines
-            ours.traces += logged.traces
-        for entry, came in other.entries.items():
-            known = self.entries.setdefault(entry, EntryProfile())
-            known.traces += came.traces
-            known.duration.merge(came.duration)
-
-    def _count_presence(self, visit: Visit) -> None:
-        node = visit.node
-        if node.inferred:
-            # Of a trace that was not sampled there never were spans.
-            self.parents_missing += not (node.logs and node.logs[0].trace_flags == 0)
-        elif visit.steps:
-            self.parents_there += 1
-        _add(self.service_visits, node.service, 1)
-        if node.logs:
-            _add(self.service_lines, node.service, len(node.logs))
-
-    def _count_visit(self, visit: Visit, edge: Edge | None, is_whole: bool) -> None:
-        node = visit.node
-        profile = self.operations.get(visit.operation)
-        if profile is None:
-            if len(self.operations) >= OPERATIONS_MAX:
-                return
-            profile = self.operations[visit.operation] = OperationProfile()
-        profile.visits += 1
-        profile.errors += node.record.is_error
-        profile.unfinished += not node.finished
-        if edge is None and is_whole:
-            profile.self_time.add(node.self_time_ns, node.start_ns)
-        elif edge is not None and (edge in self.edges or len(self.edges) < OPERATIONS_MAX):
-            between = self.edges.setdefault(edge, EdgeProfile())
-            between.calls += 1
-            between.gap.add(gap_ns(visit), node.start_ns)
-        if visit.parent is None:
-            entry = self.entries.setdefault(visit.operation, EntryProfile())
-            entry.traces += 1
-            entry.duration.add(node.duration_ns, node.start_ns)
-        shape = visit.shape
-        if shape in profile.shapes or len(profile.shapes) < SHAPES_MAX:
-            _add(profile.shapes, shape, 1)
-        for before, after, _, _ in visit.turns():
-            if before in profile.follows or len(profile.follows) < TOKENS_MAX:
-                nexts = profile.follows.setdefault(before, {})
-                nexts[after] = nexts.get(after, 0) + 1
-        for step in visit.steps:
-            if step.template is not None and len(profile.templates) < TOKENS_MAX:
-                profile.templates.setdefault(step.token, step.template.template_id)
-        for token, count in Counter(step.token for step in visit.steps).items():
-            if token in profile.takes or len(profile.takes) < TOKENS_MAX:
-                _add(profile.takes, token, 1)
-                _add(profile.repeats, token, count)
-                if visit.has_error:
-                    _add(profile.takes_failing, token, 1)
-
-
-def gap_ns(visit: Visit) -> int:
-    """How long a call was under way: of a message, until it was taken up; else without the callee's time."""
-    node = visit.node
-    answer = visit.answer
-    if answer is None:
-        return node.self_time_ns
-    if node.record.span_kind == "PRODUCER":
-        return max(0, answer.start_ns - node.start_ns)
-    remote = [child for child in node.children if child.service != node.service]
-    # Durations do not depend on the clocks being right, unlike the intervals that self time is made of.
-    return max(0, node.duration_ns - answer.duration_ns) if len(remote) == 1 else node.self_time_ns
 
 
 class Baseline:
@@ -242,7 +36,9 @@ class Baseline:
         self.templates.add_all((log.message or "", log.logger or "") for log in logs)
         if any(not self.templates.has(identity) for identity in before):
             self._rename()
-        self.profile.count(traces, visits_of(traces, self.vocabulary()))
+        visits = visits_of(traces, self.vocabulary())
+        doubt_lost_lines(visits, self.profile, learning=True)
+        self.profile.count(traces, visits)
 
     def merge(self, other: Baseline) -> None:
         """Take what the other has learned too."""
@@ -293,29 +89,6 @@ def _logs(trace: Trace) -> Iterable[Record]:
         yield from node.logs
 
 
-def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
-    mine.visits += other.visits
-    mine.traces += other.traces
-    mine.errors += other.errors
-    mine.unfinished += other.unfinished
-    mine.self_time.merge(other.self_time)
-    for counts, more in zip(mine._counts, other._counts, strict=True):
-        _add_all(counts, more)
-    _add_all(mine.shapes, other.shapes)
-    mine.templates = other.templates | mine.templates
-    for token, nexts in other.follows.items():
-        _add_all(mine.follows.setdefault(token, {}), nexts)
-
-
-def _add(counts: dict[Key, int], key: Key, count: int) -> None:
-    counts[key] = counts.get(key, 0) + count
-
-
-def _add_all(counts: dict[Key, int], more: dict[Key, int]) -> None:
-    for key, count in more.items():
-        counts[key] = counts.get(key, 0) + count
-
-
 def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
     """The same counts under other identities of templates; two that became one are added."""
 
@@ -340,17 +113,18 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
             traces=old.traces,
             errors=old.errors,
             unfinished=old.unfinished,
+            logging=old.logging,
             self_time=old.self_time,
             shapes=old.shapes,
         )
         new.templates = {token(name): new_id(identity) for name, identity in old.templates.items()}
-        for counts, more in zip(new._counts, old._counts, strict=True):
+        for counts, more in zip(new.counts, old.counts, strict=True):
             for name, count in more.items():
-                _add(counts, token(name), count)
+                add(counts, token(name), count)
         for name, nexts in old.follows.items():
             known = new.follows.setdefault(token(name), {})
             for following, count in nexts.items():
-                _add(known, token(following), count)
+                add(known, token(following), count)
         renamed.operations[operation] = new
     for (service, identity), logged in profile.errors_logged.items():
         ours = renamed.errors_logged.setdefault((service, new_id(identity)), LogProfile())

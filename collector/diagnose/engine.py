@@ -44,7 +44,7 @@ class Strictness(NamedTuple):
 
 # One trace is asked about because somebody thinks it went wrong; and forty healthy traces cannot prove
 # more than one in forty, which is 1.6 decades.
-ONE_TRACE: Final = Strictness(decades_min=1.0, decades_doubt=0.5)
+ONE_TRACE: Final = Strictness(decades_min=0.9, decades_doubt=0.5)
 # A window is looked at whether or not something is wrong: what is named must be rarer than once in a
 # thousand healthy windows.
 WINDOW: Final = Strictness(decades_min=3.0, decades_doubt=1.5)

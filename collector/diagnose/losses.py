@@ -7,12 +7,18 @@ has lost its logs, or it has stopped; lines alone cannot say which.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Final
 
-from collector.diagnose.baseline import Profile
+from collector.diagnose.profile import Profile
+from collector.diagnose.visits import CALL, Operation, Visit
 
 # So many lines must be expected of a service before their absence means anything.
 LINES_EXPECTED_MIN: Final = 5.0
+# An operation logs if so many of its healthy runs do.
+LOGGING_SHARE: Final = 0.9
+SILENT_SERVICES_MIN: Final = 2
 
 
 def spans_lost(seen: Profile, healthy: Profile) -> float:
@@ -39,6 +45,36 @@ def silent_services(seen: Profile, healthy: Profile) -> tuple[set[str], bool]:
     silent = {service for service in without if expected[service] >= LINES_EXPECTED_MIN}
     are_most = 2 * len(silent) > len(expected)
     return (without if are_most else silent), are_most
+
+
+def doubt_lost_lines(visits: Sequence[Visit], healthy: Profile, *, learning: bool = False) -> None:
+    """Leave the lines of a trace out of account where most of its services that should log are silent.
+
+    A fault silences the place where it is; what silences half of a chain is between the programs and us,
+    or it is the edge of a recording.
+
+    Args:
+        visits: of whole traces; their `lanes` are changed.
+        learning: these visits themselves say what is usual, beside what is known.
+    """
+    seen: Counter[Operation] = Counter()
+    logging: Counter[Operation] = Counter()
+    for operation, profile in healthy.operations.items():
+        seen[operation], logging[operation] = profile.visits, profile.logging
+    if learning:
+        for visit in visits:
+            seen[visit.operation] += 1
+            logging[visit.operation] += bool(visit.node.logs)
+    usual = {operation for operation, count in logging.items() if count >= LOGGING_SHARE * seen[operation]}
+    by_trace: dict[int, list[Visit]] = defaultdict(list)
+    for visit in visits:
+        by_trace[id(visit.trace)].append(visit)
+    for chain in by_trace.values():
+        expected = {visit.node.service for visit in chain if visit.operation in usual}
+        silent = expected - {visit.node.service for visit in chain if visit.node.logs}
+        if len(silent) >= SILENT_SERVICES_MIN and 2 * len(silent) >= len(expected):
+            for visit in chain:
+                visit.lanes = tuple(lane for lane in visit.lanes if lane == CALL)
 
 
 def _missing_share(profile: Profile) -> float:

@@ -16,8 +16,8 @@ WITHIN_WINDOW_CORRELATION: Final = 0.02
 # A baseline of a few blocks of time does not support a thinner tail than this.
 FREEDOM_MAX: Final = 8.0
 JEFFREYS: Final = 0.5  # prior weight of a step that was never seen, and of one that was always seen
-# What goes wrong is rare even in an operation that was never seen: as if nine healthy runs more without it.
-RARE_VISITS: Final = 9.0
+# What goes wrong is rare even in an operation that was never seen: as if four healthy runs more without it.
+RARE_VISITS: Final = 4.0
 DECADES_MAX: Final = 30.0
 _LN10: Final = math.log(10)
 

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from collector.diagnose.baseline import Baseline, Profile
-from collector.diagnose.losses import silent_services, spans_lost
-from collector.diagnose.visits import LANES, LOG, Operation, Visit, visits_of
+from collector.diagnose.baseline import Baseline
+from collector.diagnose.losses import doubt_lost_lines, silent_services, spans_lost
+from collector.diagnose.profile import Profile
+from collector.diagnose.visits import LOG, Operation, Visit, visits_of
 from collector.model import Trace
 
 SPANS_LOST_MIN: Final = 0.01  # below this, lost spans do not change what is measured
@@ -36,6 +37,7 @@ class Window:
             visits = visits_of(self.traces, baseline.vocabulary())
             _follow_moved_lines(visits, self.known)
             _recognise_lost_spans(visits, self.known)
+            doubt_lost_lines(visits, self.known)
         self.visits = visits
         self.seen = Profile()
         self.seen.count(self.traces, self.visits)
@@ -46,7 +48,7 @@ class Window:
             self.seen.count(self.traces, self.visits, is_whole=self._is_whole)
         self.by_operation: dict[Operation, list[Visit]] = defaultdict(list)
         for visit in self.visits:
-            if not visit.node.inferred or visit.lanes != LANES:
+            if not visit.node.inferred or visit.lanes == (LOG,):
                 self.by_operation[visit.operation].append(visit)
 
     def part(self, traces: Sequence[Trace], baseline: Baseline) -> Window:

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from collector.diagnose.baseline import gap_ns
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
+from collector.diagnose.profile import gap_ns
 from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
 from collector.diagnose.visits import Edge, Visit
 from collector.diagnose.window import Window

@@ -12,8 +12,8 @@ from typing import Final
 
 from msgspec import structs
 
-from collector.diagnose.baseline import OperationProfile
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
+from collector.diagnose.profile import OperationProfile
 from collector.diagnose.shifts import Shift, common_drift, median_shift, pooled, shift_of
 from collector.diagnose.significance import corrected
 from collector.diagnose.visits import Operation, Visit

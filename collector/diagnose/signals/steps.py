@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
-from collector.diagnose.baseline import OperationProfile
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
+from collector.diagnose.profile import OperationProfile
 from collector.diagnose.significance import share_decades
 from collector.diagnose.visits import BEGIN, CALL, END, LOG, Operation, Step, Visit, place
 from collector.diagnose.window import Window

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.diagnose.baseline import Baseline, Profile
+from collector.diagnose.baseline import Baseline
+from collector.diagnose.profile import Profile
 from collector.diagnose.spread import BLOCK_NS, BLOCKS_MAX, TIME_FLOOR_NS, Spread
 from collector.diagnose.visits import operation_name
 
