@@ -103,6 +103,7 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
         parents_missing=profile.parents_missing,
         service_visits=profile.service_visits,
         service_lines=profile.service_lines,
+        versions=profile.versions,
         edges=profile.edges,
         exceptions=profile.exceptions,
         entries=profile.entries,
@@ -117,6 +118,8 @@ def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:
             self_time=old.self_time,
             shapes=old.shapes,
         )
+        for name, most in old.most.items():
+            new.most[token(name)] = max(new.most.get(token(name), 0), most)
         new.templates = {token(name): new_id(identity) for name, identity in old.templates.items()}
         for counts, more in zip(new.counts, old.counts, strict=True):
             for name, count in more.items():

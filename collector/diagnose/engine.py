@@ -11,7 +11,7 @@ from msgspec import structs
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.findings import Finding
 from collector.diagnose.localisation import localise, strongest
-from collector.diagnose.signals import death, errors, exceptions, gaps, self_time, steps
+from collector.diagnose.signals import death, errors, exceptions, gaps, repeats, self_time, steps
 from collector.diagnose.verdict import causes_of
 from collector.diagnose.window import SPANS_LOST_MIN, Window
 from collector.model import Trace, Verdict
@@ -30,6 +30,7 @@ SIGNALS: Final[Mapping[str, Signal]] = {
     errors.SIGNAL: Signal(errors.find, "no error that healthy traces do not log as often", False),
     death.SIGNAL: Signal(death.find, "no span was left open", False),
     steps.SIGNAL: Signal(steps.find, "every operation takes its usual steps"),
+    repeats.SIGNAL: Signal(repeats.find, "no call is made more often than usual"),
     self_time.SIGNAL: Signal(self_time.find, "no service spends more time in itself than usual"),
     gaps.SIGNAL: Signal(gaps.find, "calls and messages are under way as long as usual"),
 }
@@ -51,6 +52,9 @@ WINDOW: Final = Strictness(decades_min=3.0, decades_doubt=1.5)
 # A fault of a minute in a window of an hour: each slice is looked at by itself, up to so many.
 SLICE_NS: Final = 60_000_000_000
 SLICES_MAX: Final = 15
+# So many requests make a rate, and so many times the usual rate are worth a note.
+ENTRIES_MIN: Final = 20
+TRAFFIC_TIMES: Final = 2.0
 HEALTHY_TRACES_MIN: Final = 5  # fewer say nothing about what is normal
 
 
@@ -107,7 +111,7 @@ def _judge(
     if known < HEALTHY_TRACES_MIN:
         signals = {name: signal for name, signal in signals.items() if not signal.needs_baseline}
         notes.append(f"only {known} healthy traces to compare with: times and steps were not looked at")
-    notes += _losses(windows[0])
+    notes += [*_losses(windows[0]), *_changes(windows[0])]
     suspects = strongest(
         localise([finding for signal in signals.values() for finding in signal.find(window)], window)
         for window in windows
@@ -139,6 +143,26 @@ def _losses(window: Window) -> list[str]:
     elif window.silent_services:
         silent = ", ".join(sorted(window.silent_services))
         notes.append(f"no log line arrived of {silent}, which usually log")
+    return notes
+
+
+def _changes(window: Window) -> list[str]:
+    """What is different about the window without being a fault: versions, and how much comes in."""
+    notes = [
+        f"{service} runs version {version}, which the healthy traces do not know"
+        for service, version in sorted(window.new_versions)
+    ]
+    usual_s = (window.known.last_ns - window.known.first_ns) / 1e9
+    asked_s = (window.seen.last_ns - window.seen.first_ns) / 1e9
+    for entry, seen in window.seen.entries.items():
+        known = window.known.entries.get(entry)
+        if known is None or min(seen.traces, known.traces) < ENTRIES_MIN or min(usual_s, asked_s) < 1:
+            continue
+        times = (seen.traces / asked_s) / (known.traces / usual_s)
+        if not 1 / TRAFFIC_TIMES < times < TRAFFIC_TIMES:
+            notes.append(
+                f"{times:.2g} times as many requests as usual came in at {entry.name} in {entry.service}"
+            )
     return notes
 
 

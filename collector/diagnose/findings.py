@@ -39,6 +39,7 @@ class Finding(msgspec.Struct, kw_only=True):
     location: str | None = None
     template: str | None = None
     refuted_by: str | None = None
+    missing: str | None = None  # the step, by its name, that should have come
     after_call: str | None = None  # the call, as a step's name, whose answer came just before: it may be bad
     from_silence: bool = False  # lines are missing of a service of which no line arrived at all
     explained_by: Finding | None = None  # set by localisation

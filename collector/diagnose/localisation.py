@@ -31,6 +31,9 @@ EXPLAINS_SHARE: Final = 0.25
 # What missing lines count of a service whose lines may just have been lost.
 SILENCE_WEIGHT: Final = 0.1
 
+# A service that runs a new version is three times as likely to be at fault as one that does not.
+CHANGE_DECADES: Final = 0.5
+
 # Of a finding (by identity), the other findings it can have spread from: at which of its visits.
 Spread = dict[int, dict[int, set[int]]]
 
@@ -53,6 +56,7 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     for finding in findings:
         weight = EXPLAINED_WEIGHT if finding.explained_by is not None else 1.0
         by_service[finding.service].append((weight * finding.decades, finding))
+    changed = {service for service, _ in window.new_versions}
     suspects = []
     for service, own in by_service.items():
         own.sort(key=lambda pair: -pair[0])
@@ -62,7 +66,9 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
         suspects.append(
             Suspect(
                 service=service,
-                decades=best + SUPPORT_WEIGHT * min(support, best),
+                decades=best
+                + SUPPORT_WEIGHT * min(support, best)
+                + (CHANGE_DECADES * min(1.0, best) if service in changed else 0.0),
                 findings=[finding for _, finding in own],
             )
         )
@@ -130,11 +136,13 @@ def _spread(failures: Sequence[Finding]) -> Spread:
     for lower in failures:
         first_end_ns: dict[int, int] = {}
         for visit in lower.visits:
-            for above in visit.ancestors():
+            # What is held against another service than ran the span has spread to the span itself.
+            reached = [] if visit.node.service == lower.service else [visit]
+            for above in (*reached, *visit.ancestors()):
                 for upper in at.get(id(above), ()):
-                    if upper is not lower:
+                    if upper is not lower and (above is not visit or upper.service != lower.service):
                         spread[id(upper)][id(lower)].add(id(above))
-                if above.node.service != visit.node.service:
+                if above.node.service != lower.service:
                     run = id(_entry(above))
                     end_ns = visit.node.end_ns
                     first_end_ns[run] = min(first_end_ns.get(run, end_ns), end_ns)

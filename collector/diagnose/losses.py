@@ -17,7 +17,7 @@ from collector.diagnose.visits import CALL, Operation, Visit
 # So many lines must be expected of a service before their absence means anything.
 LINES_EXPECTED_MIN: Final = 5.0
 # An operation logs if so many of its healthy runs do.
-LOGGING_SHARE: Final = 0.9
+LOGGING_SHARE: Final = 0.7
 SILENT_SERVICES_MIN: Final = 2
 
 

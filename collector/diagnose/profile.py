@@ -13,8 +13,9 @@ import msgspec
 
 from collector.diagnose.raised import raised_in
 from collector.diagnose.spread import Spread
-from collector.diagnose.visits import LOG, Edge, Operation, Visit
+from collector.diagnose.visits import LOG, Edge, Operation, Visit, is_failure
 from collector.model import Trace
+from tracing.semconv import SERVICE_VERSION
 
 OPERATIONS_MAX: Final = 20_000  # and as many edges and templates: what comes later is not learned
 TOKENS_MAX: Final = 1_000  # steps known of one operation
@@ -34,6 +35,7 @@ class OperationProfile(msgspec.Struct, kw_only=True):
     takes: dict[str, int] = {}  # step -> visits that take it at least once
     takes_failing: dict[str, int] = {}  # step -> those of them with an error in them or below
     repeats: dict[str, int] = {}  # step -> how often in all visits together
+    most: dict[str, int] = {}  # step -> the most often that one visit took it
     templates: dict[str, str] = {}  # step that is a log line, named by its place -> its template
     shapes: dict[int, int] = {}  # `Visit.shape` -> visits that have it
 
@@ -82,6 +84,7 @@ class Profile(msgspec.Struct, kw_only=True):
     parents_missing: int = 0  # spans that other records name and that never came
     service_visits: dict[str, int] = {}
     service_lines: dict[str, int] = {}
+    versions: dict[tuple[str, str], int] = {}  # service, version: visits
     operations: dict[Operation, OperationProfile] = {}
     edges: dict[Edge, EdgeProfile] = {}
     errors_logged: dict[LogKey, LogProfile] = {}  # of level ERROR and above
@@ -145,6 +148,7 @@ class Profile(msgspec.Struct, kw_only=True):
         self.parents_missing += other.parents_missing
         add_all(self.service_visits, other.service_visits)
         add_all(self.service_lines, other.service_lines)
+        add_all(self.versions, other.versions)
         add_all(self.exceptions, other.exceptions)
         for operation, theirs in other.operations.items():
             _merge_operation(self.operations.setdefault(operation, OperationProfile()), theirs)
@@ -170,6 +174,9 @@ class Profile(msgspec.Struct, kw_only=True):
         elif visit.steps:
             self.parents_there += 1
         add(self.service_visits, node.service, 1)
+        version = node.record.resource.get(SERVICE_VERSION)
+        if version:
+            add(self.versions, (node.service, str(version)), 1)
         if node.logs:
             add(self.service_lines, node.service, len(node.logs))
 
@@ -181,7 +188,7 @@ class Profile(msgspec.Struct, kw_only=True):
                 return
             profile = self.operations[visit.operation] = OperationProfile()
         profile.visits += 1
-        profile.errors += node.record.is_error
+        profile.errors += is_failure(node.record)
         profile.unfinished += not node.finished
         profile.logging += bool(node.logs)
         if edge is None and is_whole:
@@ -209,6 +216,7 @@ class Profile(msgspec.Struct, kw_only=True):
             if token in profile.takes or len(profile.takes) < TOKENS_MAX:
                 add(profile.takes, token, 1)
                 add(profile.repeats, token, count)
+                profile.most[token] = max(profile.most.get(token, 0), count)
                 if visit.has_error:
                     add(profile.takes_failing, token, 1)
 
@@ -237,6 +245,8 @@ def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
         add_all(counts, more)
     add_all(mine.shapes, other.shapes)
     mine.templates = other.templates | mine.templates
+    for token, count in other.most.items():
+        mine.most[token] = max(mine.most.get(token, 0), count)
     for token, nexts in other.follows.items():
         add_all(mine.follows.setdefault(token, {}), nexts)
 

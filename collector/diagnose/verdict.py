@@ -15,8 +15,12 @@ FAULTS: Final = (
     "error",  # an error was logged, or a span ended in error
     "stopped_early",  # an operation ended before its usual steps
     "bad_answer",  # whoever called an operation could not go on with its answer
+    "no_answer",  # a call got no answer, and its caller failed
+    "not_taken_up",  # a message was sent and never taken up
     "missing_step",  # an operation left a step out
     "changed_path",  # an operation took another way
+    "more_calls",  # an operation makes a call more often than it should
+    "retries",  # it repeats a call that fails
     "slow",  # a service spends more time itself
     "slow_calls",  # calls are under way longer than the callee works
     "queue_delay",  # messages wait longer before they are taken up

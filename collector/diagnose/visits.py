@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from collector.model import Record, SpanNode, Trace
 from collector.templates import Template, TemplateMiner
+from tracing.semconv import HTTP_RESPONSE_STATUS_CODE, RPC_GRPC_STATUS_CODE
 
 LOG: Final = "log "  # what the name of a step begins with that is a log line
 CALL: Final = "call "
@@ -26,6 +27,9 @@ BEGIN: Final = {CALL: "^call", LOG: "^log"}
 END: Final = "$"
 OPERATION_CHARS_MAX: Final = 200
 STEPS_MAX: Final = 2_000  # of one visit; more are a loop that has said what it does
+
+# UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+GRPC_FAILURES: Final = (2, 4, 8, 10, 12, 13, 14, 15)
 
 _ID_IN_NAME: Final = re.compile(
     r"(?<![^/=:\s])(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27}|(?=[0-9a-f]*\d)[0-9a-f]{12,})(?![^/?&=:\s])",
@@ -139,6 +143,18 @@ def operation_name(name: str) -> str:
     return _ID_IN_NAME.sub("<id>", name)[:OPERATION_CHARS_MAX]
 
 
+def is_failure(record: Record) -> bool:
+    """Whether a span or a log line says that something failed, by its status, level or code.
+
+    Codes of the client's own mistakes are not failures of a program: to refuse is to work.
+    """
+    if record.is_error:
+        return True
+    http = record.attributes.get(HTTP_RESPONSE_STATUS_CODE)
+    grpc = record.attributes.get(RPC_GRPC_STATUS_CODE)
+    return (isinstance(http, int) and http >= 500) or grpc in GRPC_FAILURES
+
+
 def site(record: Record) -> str | None:
     """The place in the code that wrote a log line, as far as the line says; None: it does not say."""
     source = record.source
@@ -179,7 +195,7 @@ def _chain(root: SpanNode, trace: Trace, vocabulary: Vocabulary) -> list[Visit]:
             work.extend((child, visit) for child in reversed(node.children))
     for visit in reversed(visits):  # children before their parents
         if not visit.has_error:
-            visit.has_error = visit.node.record.is_error or any(s.record.is_error for s in visit.steps)
+            visit.has_error = is_failure(visit.node.record) or any(s.record.is_error for s in visit.steps)
         if visit.has_error and visit.parent is not None:
             visit.parent.has_error = True
     return visits

@@ -62,6 +62,12 @@ class Window:
         return known is None or visit.shape in known.shapes
 
     @property
+    def new_versions(self) -> set[tuple[str, str]]:
+        """Services with a version that the baseline has not seen, though it has seen others of them."""
+        versioned = {service for service, _ in self.known.versions}
+        return {key for key in self.seen.versions if key not in self.known.versions and key[0] in versioned}
+
+    @property
     def is_one_trace(self) -> bool:
         """Whether one request is asked about, of which nobody has to prove that it is unusual."""
         return len(self.traces) == 1

@@ -11,8 +11,10 @@ from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.significance import share_decades
-from collector.diagnose.visits import Operation, Step, Visit, place
+from collector.diagnose.visits import Operation, Step, Visit, is_failure, place
 from collector.diagnose.window import Window
+from collector.model import Record
+from tracing.semconv import HTTP_RESPONSE_STATUS_CODE, RPC_GRPC_STATUS_CODE
 
 SIGNAL: Final = "errors"
 
@@ -86,7 +88,7 @@ def _region(visit: Visit, error: Step) -> str | None:
 def _statuses(window: Window) -> list[Finding]:
     found = []
     for operation, visits in window.by_operation.items():
-        failed = [visit for visit in visits if visit.node.record.is_error]
+        failed = [visit for visit in visits if is_failure(visit.node.record)]
         if not failed:
             continue
         known = window.known.operations.get(operation)
@@ -94,8 +96,7 @@ def _statuses(window: Window) -> list[Finding]:
         decades = share_decades(len(failed), len(visits), healthy_errors, healthy_visits, rare=True)
         if decades <= 0:
             continue
-        status = failed[0].node.record.status
-        said = f": {status.message}" if status and status.message else ""
+        said = _said(failed[0].node.record)
         found.append(
             Finding(
                 signal=SIGNAL,
@@ -116,3 +117,12 @@ def _statuses(window: Window) -> list[Finding]:
             )
         )
     return found
+
+
+def _said(record: Record) -> str:
+    """What a failed span says about it: its status and codes."""
+    said = [record.status.message] if record.status and record.status.message else []
+    for key, name in ((HTTP_RESPONSE_STATUS_CODE, "HTTP"), (RPC_GRPC_STATUS_CODE, "gRPC")):
+        if record.attributes.get(key):
+            said.append(f"{name} {record.attributes[key]}")
+    return f" ({', '.join(said)})" if said else ""

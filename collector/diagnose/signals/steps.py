@@ -18,7 +18,7 @@ from msgspec import structs
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.profile import OperationProfile
 from collector.diagnose.significance import share_decades
-from collector.diagnose.visits import BEGIN, CALL, END, LOG, Operation, Step, Visit, place
+from collector.diagnose.visits import BEGIN, CALL, END, LOG, Edge, Operation, Step, Visit, place
 from collector.diagnose.window import Window
 from collector.model import Evidence
 
@@ -56,6 +56,9 @@ def find(window: Window) -> list[Finding]:
         for (before, after), taken in turns.items():
             lost = window.spans_lost if before.startswith((CALL, BEGIN[CALL])) else 0.0
             finding = _judge(operation, known, before, after, taken, passed[before], len(visits), lost)
+            callee = finding and _unanswered_by(window, operation, finding)
+            if finding is not None and callee:
+                finding = _unanswered(finding, operation, callee)
             if finding is not None:
                 is_silent = operation.service in window.silent_services
                 finding.from_silence = is_silent and before.startswith((LOG, BEGIN[LOG]))
@@ -122,6 +125,7 @@ def _judge(
             fault="stopped_early",
             family="failure",
             decades=decades,
+            missing=missing,
             summary=f"{operation.name} in {operation.service} ends after {_name(before)}, "
             f"where {_name(missing)} should follow ({share})",
         )
@@ -130,9 +134,43 @@ def _judge(
         fault="missing_step",
         family="failure",
         decades=decades,
+        missing=missing,
         operation=missing.removeprefix(CALL) if missing.startswith(CALL) else operation.name,
         summary=f"{operation.service} left out {_name(missing)} in {operation.name}: after "
         f"{_name(before)} came {_name(after)} at once ({share})",
+    )
+
+
+def _unanswered_by(window: Window, operation: Operation, finding: Finding) -> str | None:
+    """The service that usually answers this call or takes up this message; None: it is no such thing."""
+    if operation.kind not in ("CLIENT", "PRODUCER") or finding.missing is None:
+        return None
+    callee, _, name = finding.missing.removeprefix(CALL).partition(" ")
+    return callee if Edge(operation.service, callee, name) in window.known.edges else None
+
+
+def _unanswered(finding: Finding, operation: Operation, callee: str) -> Finding:
+    """A call that got no answer is held against who should have given it.
+
+    Where nobody failed for want of it, only the callee's spans may be missing.
+    """
+    name = (finding.missing or "").removeprefix(f"{CALL}{callee} ")
+    is_message = operation.kind == "PRODUCER"
+    failed = any(visit.has_error for visit in finding.visits)
+    hurts = failed or is_message
+    return structs.replace(
+        finding,
+        service=callee,
+        operation=name,
+        fault="not_taken_up" if is_message else "no_answer",
+        family="failure" if hurts else "path",
+        decades=finding.decades if hurts else min(NEW_PATH_WEIGHT * finding.decades, NEW_PATH_DECADES_MAX),
+        summary=f"{callee} did not take up {name}, which {operation.service} sent"
+        if is_message
+        else f"{callee} gave no answer to {name}, which {operation.service} called"
+        + (" and failed for it" if failed else ""),
+        instance=None,
+        refuted_by=f"a span of {name} in {callee} for the same call",
     )
 
 

@@ -15,6 +15,7 @@ MS = 1_000_000
 SECOND = 1_000 * MS
 START_NS = 1_800_000_000 * SECOND
 
+GRPC_CODE = "rpc.grpc.status_code"
 KEY_ERROR = """Traceback (most recent call last):
   File "/usr/lib/python3.11/site-packages/grpc/_server.py", line 552, in _call_behavior
     response = behavior(argument, context)
@@ -23,6 +24,15 @@ KEY_ERROR = """Traceback (most recent call last):
   File "/srv/shop/inventory.py", line 52, in shelf_label
     return row["shelf"]
 KeyError: 'shelf'
+"""
+
+
+REFUSED = """Traceback (most recent call last):
+  File "/srv/shop/orders.py", line 88, in reserve_stock
+    return call(order)
+  File "/usr/lib/python3.11/site-packages/grpc/_channel.py", line 999, in _end_unary_response_blocking
+    raise _InactiveRpcError(state)
+grpc._channel._InactiveRpcError: UNAVAILABLE: connection refused
 """
 
 
@@ -247,6 +257,49 @@ class Faults:
     def missing_message(self) -> Call:
         """The payment is never taken up."""
         return checkout().edited("charge publish", lambda call: without(call, "charge"))
+
+    def dependency_down(self) -> Call:
+        """The inventory is not there: the call to it fails, and so do all above."""
+
+        def refused(call: Call) -> Call:
+            return (
+                replace(call, steps=(Work(1),), error=True, raised=REFUSED) if call.kind == "CLIENT" else call
+            )
+
+        failing = Line("order {number}: no reservation", 63, "ERROR")
+
+        def give_up(call: Call) -> Call:
+            if call.service == "orders":
+                return replace(shortened(call, 3, failing), error=True)
+            return replace(
+                call, steps=(*call.steps[:3], Line("order {number} failed", 30, "ERROR")), error=True
+            )
+
+        broken = checkout().edited("/shop/Reserve", refused)
+        return broken.edited("POST /orders", give_up).edited("POST", lambda call: replace(call, error=True))
+
+    def too_many_calls(self) -> Call:
+        """One query for each row instead of one for all."""
+
+        def each(call: Call) -> Call:
+            if call.kind != "SERVER":
+                return call
+            find = [step for step in call.steps if isinstance(step, Call) and step.name == "find stock"]
+            return replace(call, steps=(*find * 8, *call.steps[2:]))
+
+        return checkout().edited("/shop/Reserve", each)
+
+    def retries(self) -> Call:
+        """The inventory answers with an error code twice, then as it should."""
+        failing = Call("inventory", "/shop/Reserve", "SERVER", (Work(1),), attributes={GRPC_CODE: 14})
+        in_vain = Call("orders", "/shop/Reserve", "CLIENT", (failing,), error=True)
+
+        def again(call: Call) -> Call:
+            if call.service != "orders":
+                return call
+            return replace(call, steps=(*call.steps[:2], in_vain, in_vain, *call.steps[2:]))
+
+        return checkout().edited("POST /orders", again)
 
     def slow_network(self) -> Call:
         """Calls into the inventory are under way for long."""

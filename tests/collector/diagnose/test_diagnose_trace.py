@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.engine import HEALTHY_TRACES_MIN, diagnose_trace
+from collector.diagnose.engine import HEALTHY_TRACES_MIN, SIGNALS, diagnose_trace
 from collector.diagnose.verdict import FAULTS
 from collector.model import Cause, Trace, Verdict
 
@@ -38,6 +38,8 @@ KNOWN = {
     "slow_network": ("inventory", "slow_calls", "/shop/Reserve"),
     "slow_queue": ("payments", "queue_delay", "charge"),
     "error_line": ("orders", "error", "shop/orders.py:99 in f"),
+    "too_many_calls": ("inventory", "more_calls", "find stock"),
+    "retries": ("inventory", "error", "/shop/Reserve"),
 }
 
 
@@ -78,13 +80,33 @@ def test_a_span_without_an_end_is_doubted_while_nobody_knows_of_a_death(
     assert any("still open" in note for note in verdict.notes)
 
 
-def test_a_message_that_nobody_took_up_is_seen_at_its_sender(
+def test_a_message_that_nobody_took_up_is_held_against_who_should_have(
     shop: Any, faults: Any, baseline: Baseline
 ) -> None:
-    """The step that should follow is in another service, and the verdict says which."""
+    """The sender did its part."""
     cause = first(diagnose_trace(shop.trace(faults.missing_message()), baseline))
-    assert cause.service in ("orders", "payments")
-    assert "payments" in cause.summary
+    assert (cause.service, cause.fault, cause.operation) == ("payments", "not_taken_up", "charge")
+    assert "orders" in cause.summary
+
+
+def test_a_service_that_is_not_there_is_named_although_it_says_nothing(
+    shop: Any, faults: Any, baseline: Baseline
+) -> None:
+    """Its caller raises and logs; what it raises for is the answer that did not come."""
+    verdict = diagnose_trace(shop.trace(faults.dependency_down()), baseline)
+    cause = first(verdict)
+    assert (cause.service, cause.fault, cause.operation) == ("inventory", "no_answer", "/shop/Reserve")
+
+
+def test_a_callee_whose_spans_are_missing_is_not_accused_while_nobody_fails(
+    shop: Any, plans: Any, baseline: Baseline
+) -> None:
+    """Perhaps only its telemetry is gone."""
+    plan = plans.checkout().edited(
+        "/shop/Reserve",
+        lambda call: plans.shortened(call, 0, plans.Work(12)) if call.kind == "CLIENT" else call,
+    )
+    assert diagnose_trace(shop.trace(plan), baseline).causes == []
 
 
 def test_whoever_only_noticed_an_exception_is_not_named_first(
@@ -137,7 +159,7 @@ def test_a_healthy_trace_is_called_normal(shop: Any, baseline: Baseline) -> None
     """Nothing is named, and what was looked at is listed."""
     verdict = diagnose_trace(shop.trace(), baseline)
     assert (verdict.causes, verdict.insufficient) == ([], None)
-    assert len(verdict.normal) == 6
+    assert len(verdict.normal) == len(SIGNALS)
 
 
 def test_healthy_traces_are_rarely_accused(new_shop: Any) -> None:

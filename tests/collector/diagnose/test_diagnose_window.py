@@ -12,6 +12,8 @@ from msgspec import structs
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.engine import SIGNALS, diagnose_window
 from collector.diagnose.localisation import Suspect, strongest
+from collector.diagnose.signals import repeats
+from collector.diagnose.window import Window
 from collector.model import Record, Trace, Verdict
 from collector.trace.build import build_trace
 
@@ -42,6 +44,10 @@ def mixed(shop: Any, plan: Any, *, broken: int = 20, healthy: int = 20) -> list[
         ("slow_queue", "payments", "queue_delay"),
         ("error_line", "orders", "error"),
         ("crash", "payments", "process_died"),
+        ("too_many_calls", "inventory", "more_calls"),
+        ("retries", "inventory", "error"),
+        ("dependency_down", "inventory", "no_answer"),
+        ("missing_message", "payments", "not_taken_up"),
     ],
 )
 def test_a_fault_in_half_of_the_traces_is_named(
@@ -192,6 +198,91 @@ def test_two_faults_at_once_are_both_named(shop: Any, faults: Any, baseline: Bas
     assert set(diagnose_window(traces, baseline).services[:2]) == {"payments", "orders"}
 
 
+def test_repeated_calls_in_vain_are_called_retries(shop: Any, plans: Any, baseline: Baseline) -> None:
+    """Where the callee says nothing of its own, the caller that asks again and again is named."""
+    in_vain = plans.Call("orders", "price order", None, (plans.Work(1),), error=True)
+    plan = plans.checkout().edited(
+        "POST /orders",
+        lambda c: (
+            plans.Call(**(vars(c) | {"steps": (*c.steps, *[in_vain] * 6)})) if c.service == "orders" else c
+        ),
+    )
+    found = repeats.find(Window(shop.traces(20, plan), baseline))
+    assert [(finding.service, finding.fault) for finding in found] == [("orders", "retries")]
+    assert "6 of them in vain" in found[0].summary
+
+
+def _versioned(records: list[Record], versions: dict[str, str]) -> list[Record]:
+    return [
+        structs.replace(r, resource=r.resource | {"service.version": versions.get(r.service, "1.0")})
+        for r in records
+    ]
+
+
+def test_a_new_version_is_told_and_makes_its_service_likelier(shop: Any, faults: Any) -> None:
+    """It is no fault by itself; of two suspects it points at the one that changed."""
+    baseline = Baseline()
+    baseline.learn(_built([_versioned(shop.records(), {}) for _ in range(60)]))
+
+    def verdict(versions: dict[str, str], *plans: Any) -> Verdict:
+        plan = [plans[n % len(plans)] if plans else None for n in range(60)]
+        return diagnose_window(_built([_versioned(shop.records(p), versions) for p in plan]), baseline)
+
+    deployed = verdict({"orders": "2.0"})
+    assert deployed.causes == []
+    assert deployed.notes == ["orders runs version 2.0, which the healthy traces do not know"]
+    both = (faults.error_line(), faults.slow_queue(), None)
+    before, after = verdict({}, *both), verdict({"orders": "2.0"}, *both)
+
+    def share(of: Verdict) -> float:
+        return next(cause.confidence for cause in of.causes if cause.service == "orders")
+
+    assert share(after) > share(before)
+
+
+def test_more_requests_than_usual_are_told(shop: Any, baseline: Baseline) -> None:
+    """So that load can be told from a fault."""
+    traces = [shop.trace(at_s=1_000 + number / 4) for number in range(100)]
+    verdict = diagnose_window(traces, baseline)
+    assert verdict.causes == []
+    assert verdict.notes == ["4 times as many requests as usual came in at POST /orders in gateway"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fails"),
+    [
+        ({"http.response.status_code": 503}, True),
+        ({"http.response.status_code": 404}, False),
+        ({"rpc.grpc.status_code": 14}, True),
+        ({"rpc.grpc.status_code": 5}, False),
+        ({"http.response.status_code": "503"}, False),
+    ],
+)
+def test_codes_are_read_where_the_status_says_nothing(
+    attributes: dict[str, Any], fails: bool, shop: Any, plans: Any, baseline: Baseline
+) -> None:
+    """A server's failure is one whatever its span's status is; a client's mistake is none."""
+    plan = plans.checkout().edited(
+        "price order", lambda call: plans.Call(**(vars(call) | {"attributes": attributes}))
+    )
+    causes = diagnose_window(shop.traces(30, plan), baseline).causes
+    assert [(cause.service, cause.fault) for cause in causes] == ([("orders", "error")] if fails else [])
+
+
+def test_a_trace_whose_lines_did_not_arrive_is_left_out_of_account(new_shop: Any) -> None:
+    """In the baseline and in the window: whole traces without lines are no missing lines."""
+    shop, baseline = new_shop(6), Baseline()
+    baseline.learn(_built([_silenced(shop.records(), None if n < 10 else "nobody") for n in range(60)]))
+    [orders] = [
+        profile
+        for operation, profile in baseline.profile.operations.items()
+        if (operation.service, operation.name) == ("orders", "POST /orders")
+    ]
+    assert sum(orders.follows["^log"].values()) == 50
+    window = _built([_silenced(shop.records(), None if n % 2 else "nobody") for n in range(40)])
+    assert diagnose_window(window, baseline).causes == []
+
+
 # ------------------------------------------------------------------ lost telemetry
 
 
@@ -254,7 +345,7 @@ def test_each_signal_sees_what_no_other_does(
     removed: str, shop: Any, faults: Any, baseline: Baseline
 ) -> None:
     """Without it, some fault is not named as what it is any more: none is there for decoration."""
-    names = ["exception", "slow", "missing_step", "slow_network", "error_line", "crash"]
+    names = ["exception", "slow", "missing_step", "slow_network", "error_line", "crash", "too_many_calls"]
     windows = {name: mixed(shop, getattr(faults, name)()) for name in names}
     signals = {name: signal for name, signal in SIGNALS.items() if name != removed}
 
