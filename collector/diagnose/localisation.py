@@ -16,7 +16,7 @@ from msgspec import structs
 
 from collector.diagnose.findings import Finding
 from collector.diagnose.significance import corrected
-from collector.diagnose.visits import CALL, Visit
+from collector.diagnose.visits import Visit, callee_of, name_of
 from collector.diagnose.window import Window
 
 # A failure is explained when it lies above others in at least this share of the runs it shows in.
@@ -115,8 +115,9 @@ def _doubt_silence(findings: Sequence[Finding], window: Window) -> None:
         if finding.family == "failure" and finding.decades >= EXPLAINS_DECADES_MIN:
             if not finding.from_silence:
                 failed.add((finding.service, finding.place))
-            if finding.after_call:
-                failed.add((finding.after_call.removeprefix(CALL).partition(" ")[0], None))
+            callee = callee_of(finding.after_call or "")
+            if callee:
+                failed.add((callee, None))
     for finding in findings:
         known = {(finding.service, finding.place), (finding.service, None)}
         if finding.from_silence and (window.logs_lost or not failed & known):
@@ -179,20 +180,17 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
     for token, stops in stopped.items():
         if len(callers[token]) < 2 or callers[token] != {finding.service for finding in stops}:
             continue
-        answer = next(
-            (step for step in stops[0].visits[0].steps if step.token == token and step.callee), None
-        )
-        if answer is None or answer.callee is None:
+        callee, name = callee_of(token), name_of(token)
+        if callee is None:
             continue
         strongest = max(stops, key=lambda finding: finding.decades)
-        name = token.removeprefix(f"{CALL}{answer.callee} ")
         bad = Finding(
             signal=strongest.signal,
             fault="bad_answer",
             family="failure",
-            service=answer.callee,
+            service=callee,
             decades=strongest.decades,
-            summary=f"every caller of {name} in {answer.callee} stops after its answer: "
+            summary=f"every caller of {name} in {callee} stops after its answer: "
             f"{', '.join(sorted(callers[token]))}",
             evidence=[item for finding in stops for item in finding.evidence[:2]],
             visits=[],

@@ -172,6 +172,22 @@ def place(record: Record) -> str | None:
     return f"{where} in {function}" if where and function else where
 
 
+def call_token(callee: str | None, name: str) -> str:
+    """The name of a step that is a call; `callee` is the service it reaches, if that is another one."""
+    return f"{CALL}{callee}\t{name}" if callee else f"{CALL}{name}"
+
+
+def callee_of(token: str) -> str | None:
+    """The other service that a step reaches; None: it stays in its own."""
+    callee, tab, _ = token.removeprefix(CALL).partition("\t")
+    return callee if tab and token.startswith(CALL) else None
+
+
+def name_of(token: str) -> str:
+    """The operation that a call reaches, or the place or template of a log line."""
+    return token.removeprefix(LOG) if token.startswith(LOG) else token.removeprefix(CALL).rpartition("\t")[2]
+
+
 def visits_of(traces: Iterable[Trace], vocabulary: Vocabulary) -> list[Visit]:
     """Every visit of the traces, each trace's in the order of its chain, parents first."""
     found: list[Visit] = []
@@ -226,5 +242,4 @@ def _call(node: SpanNode, child: SpanNode) -> Step:
         reached = answer_of(child) or child
     callee = reached.service if reached.service != node.service else None
     name = operation_name(reached.name)
-    token = f"{CALL}{callee} {name}" if callee else f"{CALL}{name}"
-    return Step(token, child.start_ns, child.record, node=child, callee=callee)
+    return Step(call_token(callee, name), child.start_ns, child.record, node=child, callee=callee)

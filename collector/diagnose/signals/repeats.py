@@ -12,7 +12,7 @@ from typing import Final
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.profile import OperationProfile
 from collector.diagnose.significance import share_decades
-from collector.diagnose.visits import CALL, Operation, Step, Visit
+from collector.diagnose.visits import Operation, Step, Visit, name_of
 from collector.diagnose.window import Window
 
 SIGNAL: Final = "repeats"
@@ -53,7 +53,7 @@ def _judge(
         return None
     visit, calls = max(runs, key=lambda run: len(run[1]))
     failed = [step for step in calls if step.record.is_error]
-    name = token.removeprefix(CALL)
+    name = name_of(token)
     visits = [run for run, _ in runs]
     return Finding(
         signal=SIGNAL,

@@ -18,7 +18,18 @@ from msgspec import structs
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.profile import OperationProfile
 from collector.diagnose.significance import share_decades
-from collector.diagnose.visits import BEGIN, CALL, END, LOG, Edge, Operation, Step, Visit, place
+from collector.diagnose.visits import (
+    BEGIN,
+    CALL,
+    END,
+    LOG,
+    Operation,
+    Step,
+    Visit,
+    callee_of,
+    name_of,
+    place,
+)
 from collector.diagnose.window import Window
 from collector.model import Evidence
 
@@ -56,7 +67,7 @@ def find(window: Window) -> list[Finding]:
         for (before, after), taken in turns.items():
             lost = window.spans_lost if before.startswith((CALL, BEGIN[CALL])) else 0.0
             finding = _judge(operation, known, before, after, taken, passed[before], len(visits), lost)
-            callee = finding and _unanswered_by(window, operation, finding)
+            callee = finding and _unanswered_by(operation, finding)
             if finding is not None and callee:
                 finding = _unanswered(finding, operation, callee)
             if finding is not None:
@@ -135,18 +146,17 @@ def _judge(
         family="failure",
         decades=decades,
         missing=missing,
-        operation=missing.removeprefix(CALL) if missing.startswith(CALL) else operation.name,
+        operation=name_of(missing) if missing.startswith(CALL) else operation.name,
         summary=f"{operation.service} left out {_name(missing)} in {operation.name}: after "
         f"{_name(before)} came {_name(after)} at once ({share})",
     )
 
 
-def _unanswered_by(window: Window, operation: Operation, finding: Finding) -> str | None:
+def _unanswered_by(operation: Operation, finding: Finding) -> str | None:
     """The service that usually answers this call or takes up this message; None: it is no such thing."""
     if operation.kind not in ("CLIENT", "PRODUCER") or finding.missing is None:
         return None
-    callee, _, name = finding.missing.removeprefix(CALL).partition(" ")
-    return callee if Edge(operation.service, callee, name) in window.known.edges else None
+    return callee_of(finding.missing)
 
 
 def _unanswered(finding: Finding, operation: Operation, callee: str) -> Finding:
@@ -154,7 +164,7 @@ def _unanswered(finding: Finding, operation: Operation, callee: str) -> Finding:
 
     Where nobody failed for want of it, only the callee's spans may be missing.
     """
-    name = (finding.missing or "").removeprefix(f"{CALL}{callee} ")
+    name = name_of(finding.missing or "")
     is_message = operation.kind == "PRODUCER"
     failed = any(visit.has_error for visit in finding.visits)
     hurts = failed or is_message
@@ -208,7 +218,7 @@ def _way(known: OperationProfile, before: str, after: str) -> list[str]:
 def _region(operation: Operation, turn: Turn, before: str, usual: str) -> str:
     """The code region: between the last regular step and the one that should have followed."""
     if turn.before is not None and turn.before.template is not None:
-        begin = place(turn.before.record) or before.removeprefix(LOG)
+        begin = place(turn.before.record) or name_of(before)
     else:
         begin = _place(operation, before)
     return f"{begin} … {_place(operation, usual)}"
@@ -219,7 +229,7 @@ def _place(operation: Operation, token: str) -> str:
         return f"{operation.name} start"
     if token == END:
         return f"{operation.name} end"
-    return token.removeprefix(LOG) if token.startswith(LOG) else f"{token.removeprefix(CALL)} start"
+    return name_of(token) if token.startswith(LOG) else f"{name_of(token)} start"
 
 
 def _name(token: str) -> str:
@@ -229,8 +239,9 @@ def _name(token: str) -> str:
     if token == END:
         return "the end"
     if token.startswith(CALL):
-        return f'"{token.removeprefix(CALL)}"'
-    return f"the line at {token.removeprefix(LOG)}"
+        callee = callee_of(token)
+        return f'"{name_of(token)}"' + (f" in {callee}" if callee else "")
+    return f"the line at {name_of(token)}"
 
 
 def _evidence(taken: list[Turn], missing: str) -> list[Evidence]:
