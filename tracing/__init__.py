@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tracing import errors
+    from tracing.changes import record_change
     from tracing.context import (
         bind,
         bound,
@@ -59,6 +60,7 @@ _HOMES: Final = {
     "get_tracer": "tracing.spans",
     "inject": "tracing.propagation",
     "instrument": "tracing.instrumentation",
+    "record_change": "tracing.changes",
     "span": "tracing.spans",
     "stats": "tracing.runtime",
     "traced": "tracing.spans",
@@ -89,6 +91,7 @@ __all__ = [
     "get_tracer",
     "inject",
     "instrument",
+    "record_change",
     "span",
     "stats",
     "traced",

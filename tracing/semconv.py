@@ -93,6 +93,15 @@ SERVER_ADDRESS: Final = "server.address"
 MESSAGING_SYSTEM: Final = "messaging.system"
 MESSAGING_DESTINATION: Final = "messaging.destination.name"
 
+# ---- events: log records that say what happened by a name (logs data model, "Events") ----
+EVENT_NAME: Final = "event.name"
+CHANGE_EVENT: Final = "backtrail.change"  # somebody changed something on purpose
+CHANGE_KIND: Final = "change.kind"  # deployment, config, flag, ...
+CHANGE_NAME: Final = "change.name"  # what was changed
+CHANGE_OLD: Final = "change.old_value"
+CHANGE_NEW: Final = "change.new_value"
+CHANGE_SERVICE: Final = "change.service"  # whom it concerns, where that is not who says so; `*`: everybody
+
 # ---- our own ----
 LEVEL_NAME: Final = "log.level.name"  # what the program called a level that OpenTelemetry has no name for
 CORRELATION_ID: Final = "correlation.id"  # an X-Trace-ID that cannot be a trace id
