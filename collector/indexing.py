@@ -100,6 +100,7 @@ class Indexer:
         self._waiting_for = 0  # the highest number that somebody waits to see
         self._counts: Counter[str] = Counter()
         self._progress_s = time.monotonic()
+        self._waiting_ns: int | None = None  # when the oldest record that cannot be found yet was received
         self._committed_s = self._saved_s = time.monotonic()
         self._failures = 0  # in a row, whatever they were
         self._surprises = 0  # those of them that the store's contract does not foresee
@@ -147,13 +148,17 @@ class Indexer:
         raise Overloaded("the store is busy with what has come in; try again", retry_after_s=5.0)
 
     def stats(self) -> dict[str, float]:
-        """Counts since the start; `lag_records` in the log, `stalled_s` since it last got shorter."""
+        """Counts since the start; `lag_records` in the log, `stalled_s` since it last got shorter.
+
+        `lag_s` is how long the oldest of them has been waiting, since it was received, also over restarts.
+        """
         with self._changed:
             lag = max(0, self._wal.last_seq - self._visible_seq)
             return {
                 "appended_seq": self._appended_seq,
                 "visible_seq": self._visible_seq,
                 "lag_records": lag,
+                "lag_s": _age_s(self._waiting_ns) if lag and self._waiting_ns is not None else 0.0,
                 "stalled_s": round(time.monotonic() - self._progress_s, 3) if lag else 0.0,
                 **self._counts,
             }
@@ -178,6 +183,8 @@ class Indexer:
         last_seq = self._wal.last_seq
         frames = self._wal.read(self._appended_seq, self._limits.batch_records_max)
         if frames:
+            if self._appended_seq == self._visible_seq:
+                self._waiting_ns = frames[0].envelope.received_ns
             self._append(frames)
         elif last_seq > self._appended_seq:
             with self._changed:  # damaged since it was written; the log has counted it
@@ -239,6 +246,7 @@ class Indexer:
         self._committed_s = time.monotonic()
         with self._changed:
             self._visible_seq = seq
+            self._waiting_ns = None
             if dirty:
                 self._counts["commits"] += 1
                 self._progress_s = self._committed_s
@@ -285,6 +293,10 @@ class Indexer:
     def _count(self, **by: int) -> None:
         with self._changed:
             self._counts.update(by)
+
+
+def _age_s(received_ns: int) -> float:
+    return round(max(0, time.time_ns() - received_ns) / 1e9, 3)
 
 
 class _FrameDecoder:

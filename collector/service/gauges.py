@@ -59,6 +59,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "indexing_appended_seq": "Number of the last record that the store has been given.",
     "indexing_visible_seq": "Number up to which everything can be found.",
     "indexing_lag_records": "Records that are taken in and cannot be found yet.",
+    "indexing_lag_s": "Seconds since the oldest of them was received; 0 when there is none.",
     "indexing_stalled_s": "Seconds since that number last got smaller; 0 when it is 0.",
     "indexing_stored_total": "Records given to the store that it did not have.",
     "indexing_already_stored_total": "Records given to the store that it had: repetitions, harmless.",
@@ -103,6 +104,11 @@ DESCRIPTIONS: Final[dict[str, str]] = {
 @runtime_checkable
 class InCluster(Protocol):
     """A store that is reached over a network, and knows how that goes."""
+
+    @property
+    def hold(self) -> str | None:
+        """Why everything waits for a person, in a sentence; `None`: nothing does."""
+        ...
 
     def health(self) -> Mapping[str, float]:
         """Figures by the names of `cluster_…` in `DESCRIPTIONS`, a reason behind a dot."""

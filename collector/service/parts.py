@@ -21,7 +21,7 @@ from collector.api.workers import Workers
 from collector.client import IMPORT_HEADERS, import_bodies
 from collector.listen.dialects import dialect_routes
 from collector.service.canary import Canary, found_by
-from collector.service.gauges import service_metrics
+from collector.service.gauges import InCluster, service_metrics
 from collector.service.listeners import Listeners
 from collector.service.pipeline import Pipeline
 from collector.service.readiness import Progress, Readiness
@@ -83,12 +83,13 @@ class Parts:
         """How the service is at this moment; from any thread."""
         if self.backend.stopping:
             return Readiness("stopping", "the collector is stopping")
-        log = self.pipeline.wal.stats()
+        log, store = self.pipeline.wal.stats(), self.pipeline.store
         with self._progress_lock:
             return self._progress.look(
                 taken_seq=log["last_seq"],
                 done_seq=int(self.pipeline.indexer.stats()["visible_seq"]),
                 refused=log["overloaded"],
+                hold=store.hold if isinstance(store, InCluster) else None,
             )
 
     def _make_backend(self, settings: Settings) -> Backend:

@@ -40,13 +40,14 @@ class Progress:
         self._refused = 0
         self._refused_s = float("-inf")
 
-    def look(self, *, taken_seq: int, done_seq: int, refused: int = 0) -> Readiness:
+    def look(self, *, taken_seq: int, done_seq: int, refused: int = 0, hold: str | None = None) -> Readiness:
         """Judge the present state; call it every second or so.
 
         Args:
             taken_seq: number of the last record in the write-ahead log.
             done_seq: number up to which everything can be found.
             refused: how often something was refused because there was no room.
+            hold: why the store waits for a person, in a sentence; `None`: it does not.
         """
         now_s = self._clock_s()
         if done_seq != self._done_seq or done_seq >= taken_seq:
@@ -61,7 +62,7 @@ class Progress:
             return Readiness(
                 "stalled",
                 f"{waiting} records are taken in and cannot be found, and nothing has moved for"
-                f" {stalled_s:.0f} s; the log says why",
+                f" {stalled_s:.0f} s; {f'held: {hold}' if hold else 'the log says why'}",
             )
         # Both within one look: nobody knows which came last, and a refusal is what should be heard of.
         if self._refused_s >= self._taken_s and now_s - self._refused_s < REFUSAL_REMEMBERED_S:
@@ -69,4 +70,5 @@ class Progress:
                 "full",
                 "senders are refused: the write-ahead log or the disk is full; they keep what they have",
             )
-        return Readiness("ready", f"{waiting} records wait to be indexed")
+        held = f"; held: {hold}" if hold else ""
+        return Readiness("ready", f"{waiting} records wait to be indexed{held}")

@@ -43,6 +43,20 @@ def test_a_standstill_says_how_many_wait() -> None:
     assert not progress.look(taken_seq=7, done_seq=0).is_ready
 
 
+def test_what_a_person_must_see_to_is_quoted() -> None:
+    """At once, and when it has turned red."""
+    clock = Clock()
+    progress = Progress(stall_s=30, clock_s=clock)
+    hold = "403 security_exception: action is unauthorized"
+    readiness = progress.look(taken_seq=7, done_seq=0, hold=hold)
+    assert readiness.is_ready
+    assert hold in readiness.detail
+    clock.now_s = 31
+    readiness = progress.look(taken_seq=7, done_seq=0, hold=hold)
+    assert not readiness.is_ready
+    assert hold in readiness.detail
+
+
 def test_it_is_red_while_senders_are_refused() -> None:
     """Until something is taken again, or nobody has tried for a while."""
     clock = Clock()
