@@ -97,6 +97,16 @@ class Not(msgspec.Struct, frozen=True):
 Condition = Everything | Words | Equals | Wildcard | Range | Exists | And | Or | Not
 
 
+class Structure(msgspec.Struct, frozen=True, kw_only=True):
+    """How spans stand in a trace: one for each step, each below the one of the step before.
+
+    No store answers it; `collector.trace.structure` says of a call chain whether it has it.
+    """
+
+    steps: tuple[Condition, ...]  # from the top down; one alone is a plain search
+    direct: tuple[bool, ...]  # for each step, whether it is a child of the one before; the first has none
+
+
 def field_values(record: Record, field: str) -> Iterator[Any]:
     """Every value that a record has under a name a person typed; nothing when it has none."""
     if field.startswith("attributes."):

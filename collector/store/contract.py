@@ -29,6 +29,8 @@ import msgspec
 from collector.model import Record
 from collector.store.conditions import Condition, Everything
 
+Place = tuple[int, str]  # in an ordered answer: a time in nanoseconds, and what decides within it
+
 EVERYTHING = Everything()
 MINUTE_NS: Final = 60_000_000_000
 STEPS_MAX: Final = 1_500  # a day by the minute
@@ -219,11 +221,15 @@ class Store(Protocol):
         end_ns: int | None = None,
         min_duration_ns: int | None = None,
         error: bool | None = None,
+        before: Place | None = None,
         limit: int = 20,
     ) -> list[TraceSummary]:
-        """Traces with a span or log that matches, newest first by their start.
+        """Traces with a span or log that matches, newest first by their start, then by their id.
 
-        `min_duration_ns` and `error` are asked of the whole trace.
+        Args:
+            min_duration_ns, error: asked of the whole trace.
+            before: only traces behind this place, `(start_ns, trace_id)` of the last one that was given;
+                a trace moves when a record of it arrives that is earlier than all others.
         """
         ...
 
@@ -244,8 +250,10 @@ class Store(Protocol):
         """Every operation of a service with a span that matches, by name; only those are counted."""
         ...
 
-    def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
-        """Who calls whom, by caller and callee; the times are those of the called spans.
+    def edges(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[Edge]:
+        """Who calls whom, by caller and callee; the condition and the times are asked of the called spans.
 
         The caller is the service of the parent span, whenever that span was. What is known of a call
         stays known when only the parent's record is deleted.

@@ -30,12 +30,13 @@ from collector.store.contract import (
     Edge,
     OperationSummary,
     Page,
+    Place,
     Rate,
     ServiceSummary,
     StoreStats,
     TraceSummary,
 )
-from collector.store.paging import place_of, read_cursor, write_cursor
+from collector.store.paging import place_of, place_of_trace, read_cursor, write_cursor
 from collector.store.summaries import (
     caller_of,
     edges_from,
@@ -158,6 +159,7 @@ class MemoryStore:
         end_ns: int | None = None,
         min_duration_ns: int | None = None,
         error: bool | None = None,
+        before: Place | None = None,
         limit: int = 20,
     ) -> list[TraceSummary]:
         """See `Store.find_traces`."""
@@ -169,9 +171,11 @@ class MemoryStore:
             summary = summarise_trace(trace_id, self._by_trace[trace_id])
             if summary is None or (error is not None and summary.error != error):
                 continue
+            if before is not None and place_of_trace(summary) >= before:
+                continue
             if min_duration_ns is None or summary.duration_ns >= min_duration_ns:
                 summaries.append(summary)
-        return nlargest(limit, summaries, key=lambda summary: (summary.start_ns, summary.trace_id))
+        return nlargest(limit, summaries, key=place_of_trace)
 
     def services(
         self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
@@ -191,14 +195,16 @@ class MemoryStore:
         records = self._matching(And((Equals("service", service), condition)), start_ns, end_ns)
         return operation_summaries(service, tally_records(records))
 
-    def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
+    def edges(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[Edge]:
         """See `Store.edges`."""
         owners: dict[tuple[str | None, str | None], set[str]] = defaultdict(set)
         for record in self._snapshot():
             if record.kind in ("span", "span_start"):
                 owners[record.trace_id, record.span_id].add(record.service)
         calls: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
-        for record in self._matching(Equals("kind", "span"), start_ns, end_ns):
+        for record in self._matching(And((Equals("kind", "span"), condition)), start_ns, end_ns):
             if record.parent_span_id is None:
                 continue
             caller = caller_of(record.service, owners.get((record.trace_id, record.parent_span_id), ()))

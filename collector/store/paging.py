@@ -10,13 +10,17 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from collector.errors import QueryError
 from collector.model import Record
-
-Place = tuple[int, str]
+from collector.store.contract import Place, TraceSummary
 
 
 def place_of(record: Record) -> Place:
     """Where a record stands in every ordered answer: `(timestamp_ns, uid)`."""
     return record.timestamp_ns, record.uid
+
+
+def place_of_trace(summary: TraceSummary) -> Place:
+    """Where a trace stands in every list of traces: `(start_ns, trace_id)`."""
+    return summary.start_ns, summary.trace_id
 
 
 def write_cursor(place: Place) -> str:

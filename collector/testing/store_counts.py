@@ -8,6 +8,7 @@ from collector.errors import QueryError
 from collector.store.conditions import Equals, Everything, Words
 from collector.store.contract import Bucket, Edge, OperationSummary, ServiceSummary, Store, TraceSummary
 from collector.store.durations import bucket_middle_ns, bucket_of
+from collector.store.paging import place_of_trace
 from collector.testing.store_samples import (
     DAY_NS,
     OTHER_TRACE,
@@ -154,6 +155,37 @@ class CountsContract:
             assert [found.trace_id for found in store.find_traces(limit=limit)] == newest[:limit]
             logged = store.find_traces(Equals("kind", "log"), limit=limit)
             assert [found.trace_id for found in logged] == newest[:limit]
+
+    def test_pages_of_traces_give_each_once(self, store: Store) -> None:
+        """In the order of one long list, also among traces that start together, whatever arrives then."""
+        for n in range(9):
+            trace_id = f"{n + 1:032x}"
+            store.append(
+                [
+                    span_start(n // 4, trace_id=trace_id, uid=f"begun-{n}"),
+                    span(n // 4, trace_id=trace_id, uid=f"span-{n}"),
+                    log(20 + n % 2, trace_id=trace_id, uid=f"log-{n}"),
+                ]
+            )
+        store.append([log(30, trace_id=f"{7:032x}", level="ERROR", received_ns=START_NS + DAY_NS)])
+        store.commit()
+        everything = store.find_traces(limit=99)
+        assert len(everything) == 9
+        for limit in (1, 2, 4, 9):
+            found: list[TraceSummary] = []
+            while page := store.find_traces(before=place_of_trace(found[-1]) if found else None, limit=limit):
+                found += page
+            assert found == everything
+        middle = place_of_trace(everything[4])
+        rest = store.find_traces(before=middle)
+        store.append([span(40 + n, trace_id=f"{n + 100:032x}") for n in range(3)])
+        store.commit()
+        assert store.find_traces(before=middle) == rest == everything[5:]
+        assert store.find_traces(Equals("level", "ERROR"), before=place_of_trace(everything[0])) == [
+            one for one in everything if one.trace_id == f"{7:032x}"
+        ]
+        assert store.find_traces(error=False, before=middle, limit=1) == rest[:1]
+        assert store.find_traces(before=(START_NS, f"{1:032x}")) == []
 
     def test_traces_are_asked_for_duration_and_error_as_a_whole(self, store: Store) -> None:
         """The error or the length may be in another record than the match."""
@@ -311,6 +343,31 @@ class CountsContract:
             Edge(caller="gateway", callee="orders", calls=1, errors=0),
             Edge(caller="orders", callee="stock", calls=1, errors=0),
         ]
+
+    def test_calls_of_a_condition(self, store: Store) -> None:
+        """It is asked of the called span, as the times are, and not of its caller."""
+        old, new = ({"service.version": version} for version in ("1", "2"))
+        store.append(
+            [
+                span(1, service="gateway", resource=old),
+                span(2, parent_span_id=span_id(1), resource=new, error=True),
+                span(3, parent_span_id=span_id(1), resource=old),
+                span(4, service="pay", parent_span_id=span_id(2), resource=new),
+                span(5, service="pay", parent_span_id=span_id(6), resource=new),
+                span(6, service="stock", parent_span_id=span_id(1), resource=old),
+                span_start(7, service="mail", parent_span_id=span_id(1), resource=new),
+            ]
+        )
+        store.commit()
+        assert store.edges(Equals("resource.service.version", "2")) == [
+            Edge(caller="gateway", callee="orders", calls=1, errors=1),
+            Edge(caller="orders", callee="pay", calls=1, errors=0),
+            Edge(caller="stock", callee="pay", calls=1, errors=0),
+        ]
+        in_time = store.edges(Equals("resource.service.version", "2"), end_ns=START_NS + 4 * SECOND_NS)
+        assert in_time == [Edge(caller="gateway", callee="orders", calls=1, errors=1)]
+        assert store.edges(Equals("kind", "span_start")) == []
+        assert store.edges(Equals("service", "none")) == []
 
     def test_a_span_that_only_started_calls_too(self, store: Store) -> None:
         """A process that died in its span has called others before."""

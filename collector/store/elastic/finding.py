@@ -6,9 +6,9 @@ from collections.abc import Callable
 from heapq import nlargest
 from typing import Final
 
-from collector.store.contract import TraceSummary
+from collector.store.contract import Place, TraceSummary
 from collector.store.elastic.reading import Plan, Reader
-from collector.store.paging import Place, place_of
+from collector.store.paging import place_of, place_of_trace
 from collector.store.summaries import summarise_trace
 
 _RECORDS_MAX: Final = 10**9  # a summary is of the whole trace
@@ -36,7 +36,7 @@ def find_traces(
             summary = summarise_trace(trace_id, members)
             if summary is not None and wanted(summary):
                 found.append(summary)
-        found = nlargest(limit, found, key=lambda summary: (summary.start_ns, summary.trace_id))
+        found = nlargest(limit, found, key=place_of_trace)
         if len(records) < _CANDIDATES_MAX:
             return found
         before = place_of(records[-1])

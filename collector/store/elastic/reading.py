@@ -10,6 +10,7 @@ import msgspec
 from collector.errors import StoreFailed
 from collector.model import Record
 from collector.store.conditions import And, Condition, counted, fields_of, matches
+from collector.store.contract import Place
 from collector.store.elastic import names as n
 from collector.store.elastic.connection import Connection, Rejected
 from collector.store.elastic.documents import NUMBER_MAX, decode, late_text, timestamp_text
@@ -17,7 +18,7 @@ from collector.store.elastic.guard import is_field_name
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.translate import Query, Translated, translate, window
-from collector.store.paging import Place, place_of
+from collector.store.paging import place_of
 
 _TIME_FORMAT: Final = "strict_date_optional_time_nanos"
 _LENIENT: Final = {

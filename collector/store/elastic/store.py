@@ -21,6 +21,7 @@ from collector.store.contract import (
     Edge,
     OperationSummary,
     Page,
+    Place,
     Rate,
     ServiceSummary,
     StoreStats,
@@ -43,7 +44,7 @@ from collector.store.elastic.state import StateFile
 from collector.store.elastic.streams import Streams
 from collector.store.elastic.translate import ALL, sayable, translate
 from collector.store.elastic.writing import Writer
-from collector.store.paging import place_of, read_cursor, write_cursor
+from collector.store.paging import place_of, place_of_trace, read_cursor, write_cursor
 from collector.store.summaries import (
     operation_summaries,
     service_summaries,
@@ -322,14 +323,17 @@ class ElasticStore:
         end_ns: int | None = None,
         min_duration_ns: int | None = None,
         error: bool | None = None,
+        before: Place | None = None,
         limit: int = 20,
     ) -> list[TraceSummary]:
         """See `Store.find_traces`."""
         plan = self._reader.plan(condition, start_ns, end_ns)
 
         def wanted(summary: TraceSummary) -> bool:
-            return (error is None or summary.error == error) and (
-                min_duration_ns is None or summary.duration_ns >= min_duration_ns
+            return (
+                (error is None or summary.error == error)
+                and (min_duration_ns is None or summary.duration_ns >= min_duration_ns)
+                and (before is None or place_of_trace(summary) < before)
             )
 
         return find_traces(self._reader, plan, wanted, limit)
@@ -353,9 +357,12 @@ class ElasticStore:
         plan = self._reader.plan(And((Equals("service", service), condition)), start_ns, end_ns)
         return operation_summaries(service, counting.tallies(self._reader, plan))
 
-    def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
+    def edges(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[Edge]:
         """See `Store.edges`."""
-        return counting.edges(self._reader, self.names, self._reader.plan(EVERYTHING, start_ns, end_ns))
+        plan = self._reader.plan(And((Equals("kind", "span"), condition)), start_ns, end_ns)
+        return counting.edges(self._reader, self.names, plan)
 
     def rates(
         self,

@@ -14,7 +14,7 @@ from typing import Final
 import tantivy
 
 from collector.model import Record
-from collector.store.conditions import Equals
+from collector.store.conditions import And, Condition, Equals
 from collector.store.contract import Edge
 from collector.store.embedded import schema as sc
 from collector.store.embedded import terms as t
@@ -52,11 +52,13 @@ class _Calls:
         return edges_from(self._counts)
 
 
-def edges(snapshots: Sequence[Snapshot], start_ns: int | None, end_ns: int | None) -> list[Edge]:
-    """Calls between services, by the time of the called span; sorted."""
+def edges(
+    snapshots: Sequence[Snapshot], condition: Condition, start_ns: int | None, end_ns: int | None
+) -> list[Edge]:
+    """Calls between services, by condition and time of the called span; sorted."""
     calls = _Calls()
     orphans: list[_Orphan] = []
-    for one in plans(snapshots, Equals("kind", "span"), start_ns, end_ns):
+    for one in plans(snapshots, And((Equals("kind", "span"), condition)), start_ns, end_ns):
         _count_known(one, calls)
         orphans += _orphans(one)
     owners = _owners(snapshots, orphans)

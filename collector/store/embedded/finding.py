@@ -10,11 +10,13 @@ from typing import Final
 
 import tantivy
 
-from collector.store.contract import TraceSummary
+from collector.store.conditions import Equals
+from collector.store.contract import Place, TraceSummary
 from collector.store.embedded import schema as sc
-from collector.store.embedded.reading import Plan, trace_records
+from collector.store.embedded.reading import Plan, plan, trace_records
 from collector.store.embedded.snapshot import Hit, Snapshot, TooManyGroups
 from collector.store.embedded.translate import both, numbered
+from collector.store.paging import place_of_trace
 from collector.store.summaries import summarise_trace
 
 _FIRST_RECORDS: Final = 512
@@ -40,6 +42,7 @@ def find_traces(
     *,
     min_duration_ns: int | None,
     error: bool | None,
+    before: Place | None,
     limit: int,
 ) -> list[TraceSummary]:
     """The newest traces with a record that fulfils the plans, and with what is asked of the whole trace.
@@ -49,7 +52,7 @@ def find_traces(
     """
     if limit < 1:
         return []
-    search = _Search(snapshots, min_duration_ns, error, limit)
+    search = _Search(snapshots, min_duration_ns, error, before, limit)
     for order, trace_id in _trace_ids(asked):
         if search.is_over(order):
             break
@@ -67,11 +70,17 @@ class _Search:
     """The best traces so far, and how many were read for nothing."""
 
     def __init__(
-        self, snapshots: Sequence[Snapshot], min_duration_ns: int | None, error: bool | None, limit: int
+        self,
+        snapshots: Sequence[Snapshot],
+        min_duration_ns: int | None,
+        error: bool | None,
+        before: Place | None,
+        limit: int,
     ) -> None:
         self._snapshots = snapshots
         self._min_duration_ns = min_duration_ns
         self._error = error
+        self._before = before
         self._limit = limit
         self._seen: set[str] = set()
         self._best: list[tuple[int, str, TraceSummary]] = []  # a heap: the oldest is the first
@@ -82,17 +91,33 @@ class _Search:
         if trace_id in self._seen:
             return
         self._seen.add(trace_id)
-        summary = summarise_trace(trace_id, trace_records(self._snapshots, trace_id, None))
+        summary = None
+        if not self._begins_later(trace_id):
+            summary = summarise_trace(trace_id, trace_records(self._snapshots, trace_id, None))
         if summary is None or not self._is_wanted(summary):
             self.rejected += 1
             return
-        entry = (summary.start_ns, trace_id, summary)
+        entry = (*place_of_trace(summary), summary)
         if len(self._best) < self._limit:
             heappush(self._best, entry)
         elif entry > self._best[0]:
             heapreplace(self._best, entry)
 
+    def _begins_later(self, trace_id: str) -> bool:
+        """Whether the trace was on a page before, as far as its times tell without reading its records."""
+        if self._before is None:
+            return False
+        query = Equals("trace_id", trace_id)
+        starts = [
+            hits[0][0]
+            for one in self._snapshots
+            if (hits := one.top_by(sc.ORDER, 1, plan(one, query).query, newest_first=False))
+        ]
+        return bool(starts) and min(starts) > sc.clamped(self._before[0])
+
     def _is_wanted(self, summary: TraceSummary) -> bool:
+        if self._before is not None and place_of_trace(summary) >= self._before:
+            return False
         if self._error is not None and summary.error != self._error:
             return False
         return self._min_duration_ns is None or summary.duration_ns >= self._min_duration_ns

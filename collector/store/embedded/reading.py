@@ -13,12 +13,13 @@ import tantivy
 
 from collector.model import Record
 from collector.store.conditions import And, Condition, Equals, Range, matches
+from collector.store.contract import Place
 from collector.store.embedded import schema as sc
 from collector.store.embedded import terms as t
 from collector.store.embedded.snapshot import Hit, Snapshot
 from collector.store.embedded.translate import both, terms_query, translate
 from collector.store.embedded.windows import Window
-from collector.store.paging import Place, place_of
+from collector.store.paging import place_of
 
 CHUNK_RECORDS_MAX: Final = 8192  # tantivy reserves room for as many as are asked for
 

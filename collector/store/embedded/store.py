@@ -23,6 +23,7 @@ from collector.store.contract import (
     Edge,
     OperationSummary,
     Page,
+    Place,
     Rate,
     ServiceSummary,
     StoreStats,
@@ -275,6 +276,7 @@ class EmbeddedStore:
         end_ns: int | None = None,
         min_duration_ns: int | None = None,
         error: bool | None = None,
+        before: Place | None = None,
         limit: int = 20,
     ) -> list[TraceSummary]:
         """See `Store.find_traces`."""
@@ -284,6 +286,7 @@ class EmbeddedStore:
                 plans(snapshots, counted(condition), start_ns, end_ns),
                 min_duration_ns=min_duration_ns,
                 error=error,
+                before=before,
                 limit=limit,
             )
         )
@@ -314,9 +317,11 @@ class EmbeddedStore:
             )
         )
 
-    def edges(self, *, start_ns: int | None = None, end_ns: int | None = None) -> list[Edge]:
+    def edges(
+        self, condition: Condition = EVERYTHING, *, start_ns: int | None = None, end_ns: int | None = None
+    ) -> list[Edge]:
         """See `Store.edges`."""
-        return self._read(lambda snapshots: calls.edges(snapshots, start_ns, end_ns))
+        return self._read(lambda snapshots: calls.edges(snapshots, condition, start_ns, end_ns))
 
     def rates(
         self,

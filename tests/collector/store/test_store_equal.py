@@ -27,6 +27,7 @@ from collector.store.conditions import (
 )
 from collector.store.embedded import EmbeddedStore, StoreLimits, calls, counting, finding, rates, windows
 from collector.store.memory import MemoryStore
+from collector.store.paging import place_of_trace
 from collector.testing.store_samples import DAY_NS, NASTY_KEYS, NASTY_VALUES, SECOND_NS, START_NS, numbered
 
 TRACES = [f"{n:032x}" for n in range(1, 6)]
@@ -238,6 +239,7 @@ def test_lists_and_facets(
         assert embedded.services(**window) == memory.services(**window)
         assert embedded.services(condition, **window) == memory.services(condition, **window)
         assert embedded.edges(**window) == memory.edges(**window)
+        assert embedded.edges(condition, **window) == memory.edges(condition, **window)
         for step_ns in (60 * SECOND_NS, 7 * 60 * SECOND_NS, DAY_NS):
             time: dict[str, Any] = {"start_ns": START_NS + 30, "end_ns": START_NS + 500 * 60 * SECOND_NS}
             found = embedded.rates(condition, step_ns=step_ns, **time)
@@ -276,8 +278,8 @@ def test_traces(
     """By id, many at once, and as lists by what is in them."""
     with both_stores(written, limits) as (embedded, memory):
         for trace_id in TRACES:
-            found = embedded.trace(trace_id, records_max=limit)
-            assert found == memory.trace(trace_id, records_max=limit)
+            records_found = embedded.trace(trace_id, records_max=limit)
+            assert records_found == memory.trace(trace_id, records_max=limit)
         assert embedded.traces(TRACES, records_max=50) == memory.traces(TRACES, records_max=50)
         asking: dict[str, Any] = {
             "min_duration_ns": min_duration_ns,
@@ -285,7 +287,11 @@ def test_traces(
             "limit": limit,
             **window,
         }
-        assert embedded.find_traces(condition, **asking) == memory.find_traces(condition, **asking)
+        found = embedded.find_traces(condition, **asking)
+        assert found == memory.find_traces(condition, **asking)
+        for before in map(place_of_trace, found):
+            next_page = embedded.find_traces(condition, before=before, **asking)
+            assert next_page == memory.find_traces(condition, before=before, **asking)
 
 
 @examples
