@@ -14,7 +14,7 @@ import msgspec
 
 from collector.diagnose.losses import doubt_lost_lines
 from collector.diagnose.profile import LogProfile, OperationProfile, Profile, add
-from collector.diagnose.visits import LOG, Vocabulary, visits_of
+from collector.diagnose.visits import LOG, Vocabulary, site, visits_of
 from collector.model import Record, Trace
 from collector.templates import TemplateMiner
 
@@ -31,9 +31,8 @@ class Baseline:
     def learn(self, traces: Iterable[Trace]) -> None:
         """Take these traces as healthy too."""
         traces = list(traces)
-        logs = [log for trace in traces for log in _logs(trace)]
         before = {template.template_id for template, _ in self.templates.templates()}
-        self.templates.add_all((log.message or "", log.logger or "") for log in logs)
+        self.templates.add_all((log.message or "", log.logger or "") for log in _telling(traces))
         if any(not self.templates.has(identity) for identity in before):
             self._rename()
         visits = visits_of(traces, self.vocabulary())
@@ -84,9 +83,18 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     templates: bytes
 
 
-def _logs(trace: Trace) -> Iterable[Record]:
-    for node in trace.walk():
-        yield from node.logs
+def _telling(traces: Iterable[Trace]) -> Iterable[Record]:
+    """The lines whose templates matter: errors, lines without a place, and one of each place."""
+    seen: set[tuple[str | None, str]] = set()
+    for trace in traces:
+        for node in trace.walk():
+            for log in node.logs:
+                where = site(log)
+                if where is None or log.is_error:
+                    yield log
+                elif (log.logger, where) not in seen:
+                    seen.add((log.logger, where))
+                    yield log
 
 
 def _renamed(profile: Profile, new_id: Callable[[str], str]) -> Profile:

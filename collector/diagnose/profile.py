@@ -5,7 +5,6 @@ Everything is a count, so that two profiles can be added.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -13,7 +12,7 @@ import msgspec
 
 from collector.diagnose.raised import raised_in
 from collector.diagnose.spread import Spread
-from collector.diagnose.visits import LOG, Edge, Operation, Visit, is_failure
+from collector.diagnose.visits import LOG, Edge, Operation, Step, Visit, is_failure
 from collector.model import Trace
 from tracing.semconv import SERVICE_VERSION
 
@@ -45,6 +44,7 @@ class OperationProfile(msgspec.Struct, kw_only=True):
 
     @property
     def counts(self) -> tuple[dict[str, int], ...]:
+        """The counts by step that add up when two profiles do."""
         return self.takes, self.takes_failing, self.repeats
 
 
@@ -124,7 +124,7 @@ class Profile(msgspec.Struct, kw_only=True):
             for raised in {raised.key for raised in raised_in(visit)}:
                 self.exceptions[raised] = self.exceptions.get(raised, 0) + 1
             for step in visit.steps:
-                if step.template is not None and step.record.is_error:
+                if step.record.is_error and step.template is not None:
                     key = (step.record.service, step.template.template_id)
                     profile = self.errors_logged.setdefault(key, LogProfile())
                     profile.lines += 1
@@ -201,24 +201,38 @@ class Profile(msgspec.Struct, kw_only=True):
             entry = self.entries.setdefault(visit.operation, EntryProfile())
             entry.traces += 1
             entry.duration.add(node.duration_ns, node.start_ns)
+        self._count_steps(profile, visit)
+
+    def _count_steps(self, profile: OperationProfile, visit: Visit) -> None:
         shape = visit.shape
         if shape in profile.shapes or len(profile.shapes) < SHAPES_MAX:
             add(profile.shapes, shape, 1)
         for before, after, _, _ in visit.turns():
-            if before in profile.follows or len(profile.follows) < TOKENS_MAX:
-                nexts = profile.follows.setdefault(before, {})
-                nexts[after] = nexts.get(after, 0) + 1
-        taken = [step for step in visit.steps if LOG in visit.lanes or step.template is None]
-        for step in taken:
-            if step.template is not None and len(profile.templates) < TOKENS_MAX:
-                profile.templates.setdefault(step.token, step.template.template_id)
-        for token, count in Counter(step.token for step in taken).items():
-            if token in profile.takes or len(profile.takes) < TOKENS_MAX:
-                add(profile.takes, token, 1)
-                add(profile.repeats, token, count)
-                profile.most[token] = max(profile.most.get(token, 0), count)
-                if visit.has_error:
-                    add(profile.takes_failing, token, 1)
+            nexts = profile.follows.get(before)
+            if nexts is None:
+                if len(profile.follows) >= TOKENS_MAX:
+                    continue
+                nexts = profile.follows[before] = {}
+            nexts[after] = nexts.get(after, 0) + 1
+        taken = [step for step in visit.steps if LOG in visit.lanes or not step.is_line]
+        for token, steps in _by_token(taken).items():
+            if token not in profile.takes and len(profile.takes) >= TOKENS_MAX:
+                continue
+            template = steps[0].template if token not in profile.templates else None
+            if template is not None:
+                profile.templates[token] = template.template_id
+            add(profile.takes, token, 1)
+            add(profile.repeats, token, len(steps))
+            profile.most[token] = max(profile.most.get(token, 0), len(steps))
+            if visit.has_error:
+                add(profile.takes_failing, token, 1)
+
+
+def _by_token(steps: Iterable[Step]) -> dict[str, list[Step]]:
+    by_token: dict[str, list[Step]] = {}
+    for step in steps:
+        by_token.setdefault(step.token, []).append(step)
+    return by_token
 
 
 def gap_ns(visit: Visit) -> int:

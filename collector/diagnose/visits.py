@@ -56,7 +56,7 @@ class Edge(NamedTuple):
 class Step:
     """One thing that a span did: a call, or a log line."""
 
-    __slots__ = ("at_ns", "callee", "node", "record", "template", "token")
+    __slots__ = ("_template", "_vocabulary", "at_ns", "callee", "node", "record", "token")
 
     def __init__(
         self,
@@ -66,14 +66,27 @@ class Step:
         *,
         node: SpanNode | None = None,
         callee: str | None = None,
-        template: Template | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.token = token
         self.at_ns = at_ns
         self.record = record
         self.node = node  # of a call: the child
         self.callee = callee  # of a call into another service: that service
-        self.template = template  # of a log line
+        self._vocabulary = vocabulary  # of a log line
+        self._template: Template | None = None
+
+    @property
+    def is_line(self) -> bool:
+        """Whether it is a log line."""
+        return self._vocabulary is not None
+
+    @property
+    def template(self) -> Template | None:
+        """The template of a log line; found when it is asked for, which for most lines is never."""
+        if self._template is None and self._vocabulary is not None:
+            self._template = self._vocabulary.template(self.record)
+        return self._template
 
 
 class Visit:
@@ -113,6 +126,8 @@ class Visit:
     @property
     def shape(self) -> int:
         """A number for the set of calls it made, each with how often; the same after a restart."""
+        if not self.steps:
+            return 0
         calls = sorted(step.token for step in self.steps if step.node is not None)
         return zlib.crc32("\n".join(calls).encode("utf-8", "replace"))
 
@@ -220,9 +235,8 @@ def _chain(root: SpanNode, trace: Trace, vocabulary: Vocabulary) -> list[Visit]:
 def _steps(node: SpanNode, vocabulary: Vocabulary) -> list[Step]:
     steps = [_call(node, child) for child in node.children[:STEPS_MAX]]
     for log in node.logs[:STEPS_MAX]:
-        template = vocabulary.template(log)
-        name = site(log) or template.template_id
-        steps.append(Step(f"{LOG}{name}", log.timestamp_ns + node.skew_ns, log, template=template))
+        name = site(log) or vocabulary.template(log).template_id
+        steps.append(Step(f"{LOG}{name}", log.timestamp_ns + node.skew_ns, log, vocabulary=vocabulary))
     if node.logs and node.children:
         steps.sort(key=lambda step: step.at_ns)  # stable: calls before log lines of the same moment
     return steps[:STEPS_MAX]

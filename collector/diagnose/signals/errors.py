@@ -28,7 +28,7 @@ def _templates(window: Window) -> list[Finding]:
     lines: dict[tuple[Operation, str], list[tuple[Visit, Step]]] = defaultdict(list)
     for visit in window.visits:
         for step in visit.steps:
-            if step.template is not None and step.record.is_error:
+            if step.record.is_error and step.template is not None:
                 lines[visit.operation, step.template.template_id].append((visit, step))
     found = []
     for (operation, identity), written in lines.items():
@@ -81,7 +81,7 @@ def _region(visit: Visit, error: Step) -> str | None:
     for step in visit.steps:
         if step is error or step.at_ns > error.at_ns:
             break
-        last = place(step.record) if step.template is not None else last
+        last = place(step.record) if step.is_line else last
     return f"{last} … {where}" if last and where and last != where else where
 
 

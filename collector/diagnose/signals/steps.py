@@ -217,7 +217,7 @@ def _way(known: OperationProfile, before: str, after: str) -> list[str]:
 
 def _region(operation: Operation, turn: Turn, before: str, usual: str) -> str:
     """The code region: between the last regular step and the one that should have followed."""
-    if turn.before is not None and turn.before.template is not None:
+    if turn.before is not None and turn.before.is_line:
         begin = place(turn.before.record) or name_of(before)
     else:
         begin = _place(operation, before)
