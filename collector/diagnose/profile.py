@@ -266,9 +266,11 @@ def _merge_operation(mine: OperationProfile, other: OperationProfile) -> None:
 
 
 def add(counts: dict[Key, int], key: Key, count: int) -> None:
+    """Count so many more of a key."""
     counts[key] = counts.get(key, 0) + count
 
 
 def add_all(counts: dict[Key, int], more: dict[Key, int]) -> None:
+    """Count what other counts have, too."""
     for key, count in more.items():
         counts[key] = counts.get(key, 0) + count
