@@ -33,6 +33,11 @@ SAMPLERS: Final = (
 )
 
 
+# RFC 9110, sections 5.1 and 5.5; anything else would be refused with every single request.
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+
+
 class SettingsWarning(UserWarning):
     """A variable that looks like a setting and is none."""
 
@@ -72,6 +77,8 @@ class Settings:
     export_file: Path | None = None  # for exporter "file"
     otlp_endpoint: str | None = None  # for exporter "otlp"
     otlp_protocol: str | None = None  # "grpc" or "http"; None: gRPC on port 4317, else HTTP
+    # With each request of exporter "otlp": how backends are told who sends, so never shown.
+    otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     capture_logs: bool = True  # every record of every logger, whatever its handlers
     level: str | None = None  # lowest level that is recorded; None: levels stay as the program set them
     propagators: tuple[str, ...] = ("tracecontext", "baggage", "x-trace-id")
@@ -104,6 +111,11 @@ class Settings:
         for name, url in (("collector_url", self.collector_url), ("otlp_endpoint", self.otlp_endpoint)):
             if url is not None and not _is_url(url):
                 raise ConfigurationError(f"{name}={url!r}: expected http://host:port or https://host:port")
+        for name, value in self.otlp_headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ConfigurationError(
+                    f"otlp_headers: {name!r} is no header, or its value has odd characters"
+                )
         if self.exporter == "file" and self.export_file is None:
             raise ConfigurationError("exporter='file' needs export_file, the path to write to")
         for name, patterns in (
@@ -193,6 +205,9 @@ _READERS: Final[dict[Any, tuple[Callable[[str], Any], str]]] = {
 }
 
 
+_SECRET: Final = ("TOKEN", "OTLP_HEADERS")  # settings whose values are in no message
+
+
 def _parsed(name: str, text: str, hint: Any) -> Any:
     read, expected = _READERS[hint]
     if name == f"{PREFIX}REDACT_PATTERNS":
@@ -200,7 +215,7 @@ def _parsed(name: str, text: str, hint: Any) -> Any:
     try:
         return read(text)
     except (ValueError, KeyError):
-        shown = "…" if "TOKEN" in name else text
+        shown = "…" if name.upper().endswith(_SECRET) else text
         raise ConfigurationError(f"{name}={shown!r}: {expected} expected") from None
 
 
@@ -235,9 +250,8 @@ def _from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
         try:
             values[key] = read(text)
         except (ValueError, KeyError):
-            warnings.warn(
-                f"{name}={text!r} was not understood and is left out", SettingsWarning, stacklevel=4
-            )
+            shown = "…" if name.endswith(_SECRET) else repr(text)
+            warnings.warn(f"{name}={shown} was not understood and is left out", SettingsWarning, stacklevel=4)
     attributes = values.get("resource_attributes", {})
     if sc.SERVICE_NAME in attributes and "service" not in values:
         values["service"] = attributes[sc.SERVICE_NAME]
@@ -261,6 +275,13 @@ def _url(text: str) -> str:
     if not _is_url(text):
         raise ValueError(text)
     return text.rstrip("/")
+
+
+def _headers(text: str) -> dict[str, str]:
+    found = _pairs(text)
+    if not all(map(_HEADER_NAME.fullmatch, found)) or not all(map(_HEADER_VALUE.fullmatch, found.values())):
+        raise ValueError(text)
+    return found
 
 
 def _otlp_protocol(text: str) -> str:
@@ -287,6 +308,7 @@ _OPENTELEMETRY: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     # An OTLP endpoint is the base of all signals; our collector serves OTLP and its own format on one port.
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector_url", _url),
     "OTEL_EXPORTER_OTLP_PROTOCOL": ("otlp_protocol", _otlp_protocol),
+    "OTEL_EXPORTER_OTLP_HEADERS": ("otlp_headers", _headers),
 }
 
 

@@ -38,9 +38,9 @@ PROGRAM = """
 def test_what_is_logged_arrives(
     protocol: str, collector_process: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
 ) -> None:
-    """A backend that knows nothing of our own format shows the same chain."""
+    """A backend that knows nothing of our own format shows the same chain; headers say who sends."""
     grpc_port = free_port()
-    backend = collector_process(grpc_port=str(grpc_port))
+    backend = collector_process(grpc_port=str(grpc_port), ingest_token="hush")
     backend.start()
     endpoint = f"http://127.0.0.1:{grpc_port}" if protocol == "grpc" else backend.url
     outer = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACING_"))}
@@ -53,6 +53,7 @@ def test_what_is_logged_arrives(
             "TRACING_SPOOL_DIR": str(tmp_path / "spool"),
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20hush,x-scope-orgid=shop",
         },
         capture_output=True,
         text=True,

@@ -64,6 +64,8 @@ def test_the_nearest_word_counts() -> None:
         ("OTEL_TRACES_SAMPLER_ARG", "0.5", "sampler_arg", 0.5),
         ("OTEL_SDK_DISABLED", "true", "enabled", False),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/", "collector_url", "http://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b, x=1", "otlp_headers", {"api-key": "a b", "x": "1"}),
+        ("TRACING_OTLP_HEADERS", "api-key=k", "otlp_headers", {"api-key": "k"}),
     ],
 )
 def test_a_variable_becomes_its_field(variable: str, text: str, field: str, value: Any) -> None:
@@ -85,6 +87,8 @@ def test_a_variable_becomes_its_field(variable: str, text: str, field: str, valu
         ("TRACING_LEVEL", "LOUD", "DEBUG"),
         ("TRACING_RESOURCE_ATTRIBUTES", "team", "key=value"),
         ("TRACING_REDACT_PATTERNS", "(", "redact_patterns"),
+        ("TRACING_OTLP_HEADERS", "api key=k", "api key"),
+        ("TRACING_OTLP_HEADERS", "api-key=two%0Alines", "api-key"),
     ],
 )
 def test_a_malformed_value_stops_the_start(variable: str, text: str, expected: str) -> None:
@@ -97,8 +101,16 @@ def test_a_malformed_value_stops_the_start(variable: str, text: str, expected: s
 
 
 def test_a_token_is_never_in_a_message() -> None:
-    """Neither in an error nor in what is printed of the settings."""
+    """Neither in an error nor in what is printed of the settings; headers are as good as one."""
     assert "hush" not in repr(read({"TRACING_TOKEN": "hush"}))
+    assert "hush" not in repr(read({"TRACING_OTLP_HEADERS": "api-key=hush"}))
+    for malformed in ("hush", "api-key=hush%0A"):
+        with pytest.raises(ConfigurationError) as caught:
+            read({"TRACING_OTLP_HEADERS": malformed})
+        assert "hush" not in str(caught.value)
+        with pytest.warns(SettingsWarning, match="OTEL_EXPORTER_OTLP_HEADERS") as warned:
+            read({"OTEL_EXPORTER_OTLP_HEADERS": malformed})
+        assert "hush" not in str(warned[0].message)
 
 
 def test_an_unknown_variable_is_one_warning_that_names_the_right_one() -> None:

@@ -63,6 +63,7 @@ def _open_otlp(settings: Settings, resource: Mapping[str, Any]) -> Exporter:
         resource=resource,
         endpoint=settings.otlp_endpoint or settings.collector_url,
         protocol=settings.otlp_protocol,
+        headers=settings.otlp_headers,
         token=settings.token,
         ship=settings.ship,
         spool_limits=SpoolLimits(

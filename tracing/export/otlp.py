@@ -45,8 +45,14 @@ class OtlpPoster(Protocol):
 class HttpPoster:
     """OTLP over HTTP: JSON, and protobuf once the backend has said that it does not take JSON."""
 
-    def __init__(self, endpoint: str, token: str | None, limits: ShipperLimits) -> None:
-        self._poster = Poster(endpoint, token, limits)
+    def __init__(
+        self,
+        endpoint: str,
+        token: str | None,
+        limits: ShipperLimits,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._poster = Poster(endpoint, token, limits, headers)
         self._retry_after_max_s = limits.retry_after_max_s
         self._type = JSON_TYPE
 
@@ -131,12 +137,13 @@ class OtlpExporter:
         endpoint: str,
         token: str | None,
         protocol: str | None = None,
+        headers: Mapping[str, str] | None = None,
         ship: bool = True,
         spool_limits: SpoolLimits | None = None,
         limits: ShipperLimits | None = None,
     ) -> None:
         limits = limits or ShipperLimits()
-        make_poster = poster_for(endpoint, token, limits, protocol)
+        make_poster = poster_for(endpoint, token, limits, protocol, headers)
         self.spool = open_spool(root, service=service, resource=resource, limits=spool_limits)
         self.shipper = Shipper(self.spool, lambda: OtlpCarrier(make_poster()), limits)
         self.write = self.spool.write  # nothing between the log call and the spool
@@ -159,19 +166,24 @@ class OtlpExporter:
 
 
 def poster_for(
-    endpoint: str, token: str | None, limits: ShipperLimits, protocol: str | None = None
+    endpoint: str,
+    token: str | None,
+    limits: ShipperLimits,
+    protocol: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Callable[[], OtlpPoster]:
     """Return what makes the connection.
 
     Args:
         protocol: "grpc" or "http"; `None`: gRPC on port 4317, else HTTP.
+        headers: that go with each request, and count more than the token.
     Raises:
         ConfigurationError: not a URL, or gRPC is asked for and not installed.
     """
     parts = checked_url(endpoint)
     port = parts.port or GRPC_PORT
     if protocol == "http" or (protocol is None and parts.port != GRPC_PORT):
-        return lambda: HttpPoster(endpoint, token, limits)
+        return lambda: HttpPoster(endpoint, token, limits, headers)
     try:
         from tracing.export.otlp_proto import GrpcPoster
     except ImportError:
@@ -181,7 +193,11 @@ def poster_for(
         ) from None
     target = f"{parts.hostname}:{port}"
     return lambda: GrpcPoster(
-        target, is_tls=parts.scheme == "https", token=token, timeout_s=limits.request_timeout_s
+        target,
+        is_tls=parts.scheme == "https",
+        token=token,
+        headers=headers or {},
+        timeout_s=limits.request_timeout_s,
     )
 
 

@@ -41,10 +41,22 @@ def message(signal: str, request: Mapping[str, Any]) -> Any:
 class GrpcPoster:
     """Sends requests over one channel. Opens it with the first request, in the thread that sends."""
 
-    def __init__(self, target: str, *, is_tls: bool, token: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        is_tls: bool,
+        token: str | None,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._target = target
         self._is_tls = is_tls
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        # gRPC wants the names of its metadata in lower case.
+        metadata = {name.lower(): value for name, value in (headers or {}).items()}
+        if token:
+            metadata.setdefault("authorization", f"Bearer {token}")
+        self._metadata = tuple(metadata.items())
         self._timeout_s = timeout_s
         self._channel: Any = None
 

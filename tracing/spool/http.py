@@ -57,18 +57,29 @@ class Response(NamedTuple):
 class Poster:
     """Sends request after request over one connection. Not thread-safe.
 
+    Args:
+        token: bearer token; `None`: none is sent.
+        headers: that go with each request, and count more than the token.
     Raises:
         ConfigurationError: the URL is none, or not HTTP.
     """
 
-    def __init__(self, url: str, token: str | None, limits: ShipperLimits) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        limits: ShipperLimits,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         parts = checked_url(url)
         self._host = parts.hostname or ""
         self._port = parts.port
         self._is_tls = parts.scheme == "https"
         self._base = parts.path.rstrip("/")
         self._limits = limits
-        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        self._own_headers = dict(headers or {})
+        if token and "authorization" not in map(str.lower, self._own_headers):
+            self._own_headers["Authorization"] = f"Bearer {token}"
         # On loopback, bytes are cheaper than the program's CPU.
         self._encoding = None if self._host in LOOPBACK_HOSTS else best_encoding()
         self._connection: http.client.HTTPConnection | None = None
@@ -81,7 +92,7 @@ class Poster:
         Raises:
             RetryableExportError: there was no whole answer.
         """
-        sent = {**headers, **self._authorization}
+        sent = {**self._own_headers, **headers}
         encoding = self._encoding
         if encoding is not None and len(body) >= _COMPRESS_BYTES_MIN:
             sent["Content-Encoding"], compress = encoding
