@@ -36,6 +36,7 @@ class SteadyLoad:
         self.sent = 0  # lines that have been handed over to the shipper
         self.acknowledged = 0  # lines
         self.statuses: Counter[int | str] = Counter()
+        self.slowest_s = 0.0  # answer
         self._address = urlsplit(url)
         self._lines_per_s = lines_per_s
         self._line = line or (lambda number: {"message": f"line {number}"})
@@ -84,6 +85,7 @@ class SteadyLoad:
                 "Backtrail-Spool": self.spool,
                 "Backtrail-Offset": str(self._ends[self.acknowledged]),
             }
+            asked_s = time.monotonic()
             try:
                 connection.request("POST", "/v1/records", header_line + b"".join(batch), headers)
                 answer = connection.getresponse()
@@ -94,6 +96,7 @@ class SteadyLoad:
                 time.sleep(0.1)
                 continue
             self.statuses[answer.status] += 1
+            self.slowest_s = max(self.slowest_s, time.monotonic() - asked_s)
             if answer.status == 200:
                 assert body["acknowledged_offset"] == self._ends[self.acknowledged + len(batch)]
                 self.acknowledged += len(batch)

@@ -5,7 +5,6 @@ Each test runs a real collector between a sender of 2 000 lines a second and a l
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from collector.store.elastic.deadletters import DeadLetters
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
 LINES_PER_S = 2_000
-OUTAGE_S = 60.0
 
 
 class Scene:
@@ -43,16 +41,27 @@ class Scene:
             return found
         return {}
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every sample of `/metrics`, by its name without our prefix and its labels."""
+        with urlopen(f"{self.collector.url}/metrics", timeout=30) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        samples = (line.rpartition(" ") for line in lines)
+        return {name.removeprefix("backtrail_"): float(value) for name, _, value in samples}
+
 
 @pytest.fixture
 def make_scene(server: Any, collector_process: Callable[..., Any]) -> Callable[..., Scene]:
-    """Call it, with options of the store, for a running collector."""
+    """Call it, with settings of the collector and options of the store, for a running collector."""
 
-    def make(**options: object) -> Scene:
+    def make(settings: dict[str, str] | None = None, **options: object) -> Scene:
         namespace = uuid4().hex
         query = {"namespace": namespace, "replicas": 0, "patience_s": 2, **options}
         collector = collector_process(
-            store=f"{server.url}?{urlencode(query)}", commit_interval_s="0.5", ready_stall_s="3"
+            store=f"{server.url}?{urlencode(query)}",
+            commit_interval_s="0.5",
+            ready_stall_s="3",
+            **(settings or {}),
         )
         collector.start()
         return Scene(server, collector, namespace)
@@ -69,27 +78,54 @@ def everything_is_indexed(scene: Scene) -> bool:
     return scene.indexing.get("lag_records") == 0
 
 
-def test_a_server_killed_in_the_middle_of_bulks_and_away_for_a_minute(
-    scene: Scene, steady_load: Any, wait_for: Any, stored_uids: Any
+def soak(outage_s: float) -> Any:
+    """A long outage: as long again to catch up, and then some."""
+    marks = [pytest.mark.soak, pytest.mark.timeout(600 + 3 * outage_s)]
+    return pytest.param(outage_s, marks=marks, id=f"{outage_s / 60:g}-minutes")
+
+
+@pytest.mark.parametrize("outage_s", [pytest.param(60.0, id="1-minute"), soak(600.0), soak(3_600.0)])
+def test_a_server_killed_in_the_middle_of_bulks_and_away_for_a_while(
+    make_scene: Callable[..., Scene], steady_load: Any, wait_for: Any, stored_uids: Any, outage_s: float
 ) -> None:
     """The log takes what comes; what was half stored when the server died is found and not stored again."""
+    scene = make_scene({"wal_bytes_max": "4GiB"})
     with steady_load(scene.collector.url, lines_per_s=LINES_PER_S) as load:
         wait_for(lambda: load.acknowledged > 3 * LINES_PER_S, "nothing is acknowledged")
         wait_for(lambda: scene.indexing.get("stored", 0) > 0, "nothing is stored")
         scene.server.kill()
-        gone_at = load.acknowledged
-        back_s = time.monotonic() + OUTAGE_S
-        wait_for(lambda: time.monotonic() > back_s, "time stands still")
-        assert load.acknowledged - gone_at > OUTAGE_S * LINES_PER_S * 0.9
+        gone_at, gone_s = load.acknowledged, time.monotonic()
+        back_s = gone_s + outage_s
+        wait_for(lambda: time.monotonic() > back_s, "time stands still", outage_s + 60)
+        missed = load.acknowledged - gone_at
+        assert missed > outage_s * LINES_PER_S * 0.9
         assert set(load.statuses) == {200}
         with CollectorClient(scene.collector.url) as client:
             assert client.health()["status"] == "stalled"
+        away = scene.metrics
+        assert away["indexing_lag_records"] >= missed
+        assert away["indexing_lag_s"] >= outage_s
+        assert away['cluster_retries_total{reason="connection"}'] > 0
+        assert away["cluster_in_flight_limit"] == 1, "the backlog would fall on a server that just came up"
         scene.server.start()
-        taken = scene.indexing.get("stored", 0)
+        taken, started_s = scene.indexing.get("stored", 0), time.monotonic()
         wait_for(lambda: scene.indexing.get("stored", 0) > taken, "nothing of the backlog moves")
+        wait_for(
+            lambda: scene.indexing.get("lag_records", missed) < 5 * LINES_PER_S,
+            "the backlog does not get shorter",
+            300 + outage_s,
+        )
+        caught_up_s = time.monotonic() - started_s
     wait_for(lambda: everything_is_indexed(scene), "not everything is indexed")
     assert set(load.statuses) == {200}
-    assert stored_uids(scene.server, scene.namespace) == load.uids
+    sent = load.uids
+    assert stored_uids(scene.server, scene.namespace) == sent
+    rate = (missed + LINES_PER_S * caught_up_s) / caught_up_s
+    print(
+        f"away for {outage_s:.0f} s at {LINES_PER_S} records/s: {missed} waited, caught up in"
+        f" {caught_up_s:.0f} s ({rate:.0f} records/s), {sent.total()} sent and stored once;"
+        f" slowest answer {load.slowest_s:.2f} s"
+    )
 
 
 def test_a_server_that_is_too_busy(
@@ -100,9 +136,7 @@ def test_a_server_that_is_too_busy(
     with steady_load(scene.collector.url, lines_per_s=8 * LINES_PER_S) as load:
         wait_for(lambda: load.acknowledged > 60_000, "nothing is acknowledged")
     wait_for(lambda: everything_is_indexed(scene), "not everything is indexed")
-    with urlopen(f"{scene.collector.url}/metrics", timeout=30) as answer:
-        (busy,) = re.findall(r'cluster_retries_total\{reason="busy"\} (\d+)', answer.read().decode())
-    assert int(busy) > 0
+    assert scene.metrics['cluster_retries_total{reason="busy"}'] > 0
     assert stored_uids(scene.server, scene.namespace) == load.uids
 
 
