@@ -8,25 +8,31 @@ from typing import Final
 
 from msgspec import structs
 
+from collector.changes import Change, change_of, changes_condition
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.engine import diagnose_trace, diagnose_window
+from collector.diagnose.engine import Judgement, judge_trace, judge_window
 from collector.diagnose.visits import operation_name
+from collector.diagnose.window import Window
 from collector.errors import NotFound
 from collector.model import Record, Trace, TraceStatus, Verdict
 from collector.store.conditions import And, Condition, Equals
-from collector.store.contract import Store, TraceSummary
+from collector.store.contract import EVERYTHING, Store, TraceSummary
 from collector.trace.build import build_trace
 
 TRACE_RECORDS_MAX: Final = 100_000  # of the trace that is asked about
-HEALTHY_TRACES_MAX: Final = 50  # more do not narrow down what is normal for one request
+HEALTHY_TRACES_MAX: Final = 40  # more do not narrow down what is normal for one request
 HEALTHY_RECORDS_MAX: Final = 5_000  # of each healthy trace
 WINDOW_TRACES_MAX: Final = 2_000
 WINDOW_HEALTHY_TRACES_MAX: Final = 2_000
 # A trace this many times as long as the median of its neighbours is no measure of what is healthy.
 HEALTHY_DURATION_FACTOR: Final = 4.0
-CANDIDATES_FACTOR: Final = 4  # traces looked through for each that is wanted
+CANDIDATES_FACTOR: Final = 2  # traces looked through for each that is wanted
 # How far after a trace its measure is looked for, when there is too little before it.
 LATER_NS: Final = (60_000_000_000, 3_600_000_000_000, 86_400_000_000_000)
+
+# How long before the time that is asked about a change is still one "just before".
+CHANGES_BEFORE_NS: Final = 1_800_000_000_000
+CHANGES_MAX: Final = 100  # the newest
 
 StatusOf = Callable[[Sequence[Record]], TraceStatus]
 
@@ -36,6 +42,7 @@ def root_cause_of_trace(
     trace_id: str,
     *,
     status_of: StatusOf | None = None,
+    baseline: Baseline | None = None,
     healthy_traces_max: int = HEALTHY_TRACES_MAX,
 ) -> Verdict:
     """Name the cause of what went wrong in one trace, measured by healthy traces of its entry point.
@@ -43,10 +50,25 @@ def root_cause_of_trace(
     Args:
         status_of: what the ledger knows of a trace's processes (`Ledger.trace_status`); without it
             nobody knows whether a process was killed or only has not finished.
+        baseline: what is normal; by default learned from healthy traces of the same entry point.
         healthy_traces_max: as many healthy traces are looked for, those before the trace first.
     Raises:
         NotFound: nothing of this trace is stored.
     """
+    return judged_trace(
+        store, trace_id, status_of=status_of, baseline=baseline, healthy_traces_max=healthy_traces_max
+    ).verdict
+
+
+def judged_trace(
+    store: Store,
+    trace_id: str,
+    *,
+    status_of: StatusOf | None = None,
+    baseline: Baseline | None = None,
+    healthy_traces_max: int = HEALTHY_TRACES_MAX,
+) -> Judgement:
+    """`root_cause_of_trace` with what the verdict was made from."""
     records = store.trace(trace_id, records_max=TRACE_RECORDS_MAX)
     if not records:
         raise NotFound(f"nothing of trace {trace_id} is stored")
@@ -56,9 +78,12 @@ def root_cause_of_trace(
         status=status_of(records) if status_of else None,
         records_max_hit=len(records) >= TRACE_RECORDS_MAX,
     )
-    baseline = Baseline()
-    baseline.learn(healthy_traces(store, trace, traces_max=healthy_traces_max))
-    return structs.replace(diagnose_trace(trace, baseline), trace_id=trace_id)
+    if baseline is None:
+        baseline = Baseline()
+        baseline.learn(healthy_traces(store, trace, traces_max=healthy_traces_max))
+    changes = recorded_changes(store, trace.start_ns, trace.end_ns)
+    judgement = judge_trace(trace, baseline, changes=changes)
+    return judgement._replace(verdict=structs.replace(judgement.verdict, trace_id=trace_id))
 
 
 def root_cause_of_window(
@@ -66,6 +91,8 @@ def root_cause_of_window(
     start_ns: int,
     end_ns: int,
     *,
+    condition: Condition = EVERYTHING,
+    measure: Condition = EVERYTHING,
     baseline: Baseline | None = None,
     traces_max: int = WINDOW_TRACES_MAX,
 ) -> Verdict:
@@ -73,24 +100,63 @@ def root_cause_of_window(
 
     Args:
         start_ns, end_ns: traces that began in this half-open interval are looked at.
+        condition: a record of a trace has to fulfil it, for the trace to be looked at.
+        measure: the same for the traces that say what is normal.
         baseline: what is normal; by default learned from the traces that began before `start_ns`.
         traces_max: as many traces are looked at, the newest; a note says when there were more.
     """
-    asked = store.find_traces(start_ns=start_ns, end_ns=end_ns, limit=traces_max + 1)
+    return judged_window(
+        store,
+        start_ns,
+        end_ns,
+        condition=condition,
+        measure=measure,
+        baseline=baseline,
+        traces_max=traces_max,
+    ).verdict
+
+
+def judged_window(
+    store: Store,
+    start_ns: int,
+    end_ns: int,
+    *,
+    condition: Condition = EVERYTHING,
+    measure: Condition = EVERYTHING,
+    baseline: Baseline | None = None,
+    traces_max: int = WINDOW_TRACES_MAX,
+) -> Judgement:
+    """`root_cause_of_window` with what the verdict was made from."""
+    asked = store.find_traces(condition, start_ns=start_ns, end_ns=end_ns, limit=traces_max + 1)
     sampled = asked[:traces_max]
     if not sampled:
-        return Verdict(insufficient="no trace began in this time", start_ns=start_ns, end_ns=end_ns)
+        verdict = Verdict(insufficient="no trace began in this time", start_ns=start_ns, end_ns=end_ns)
+        return Judgement(verdict, [], Window([], baseline or Baseline()))
     if baseline is None:
-        before = store.find_traces(end_ns=start_ns, limit=WINDOW_HEALTHY_TRACES_MAX)
+        before = store.find_traces(measure, end_ns=start_ns, limit=WINDOW_HEALTHY_TRACES_MAX)
         baseline = Baseline()
         baseline.learn(_built(store, [item.trace_id for item in before]))
-    verdict = diagnose_window(
-        _built(store, [item.trace_id for item in sampled]), baseline, start_ns=start_ns, end_ns=end_ns
+    judgement = judge_window(
+        _built(store, [item.trace_id for item in sampled]),
+        baseline,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        changes=recorded_changes(store, start_ns, end_ns),
     )
     if len(asked) > traces_max:
         note = f"only the newest {traces_max} traces of this time were looked at"
+        verdict = judgement.verdict
         verdict = structs.replace(verdict, notes=[*verdict.notes, note])
-    return verdict
+        judgement = judgement._replace(verdict=verdict)
+    return judgement
+
+
+def recorded_changes(store: Store, start_ns: int, end_ns: int) -> list[Change]:
+    """What was changed on purpose in a stretch of time and just before it, earliest first."""
+    page = store.search(
+        changes_condition(), start_ns=start_ns - CHANGES_BEFORE_NS, end_ns=end_ns + 1, limit=CHANGES_MAX
+    )
+    return [change for record in reversed(page.records) if (change := change_of(record)) is not None]
 
 
 def healthy_traces(store: Store, trace: Trace, *, traces_max: int) -> list[Trace]:
@@ -142,4 +208,11 @@ def _built(store: Store, trace_ids: Collection[str]) -> list[Trace]:
     return [build_trace(trace_id, records) for trace_id, records in found.items()]
 
 
-__all__ = ["healthy_traces", "root_cause_of_trace", "root_cause_of_window"]
+__all__ = [
+    "healthy_traces",
+    "judged_trace",
+    "judged_window",
+    "recorded_changes",
+    "root_cause_of_trace",
+    "root_cause_of_window",
+]

@@ -8,13 +8,15 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
+from collector.changes import Change
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.findings import Finding
-from collector.diagnose.localisation import localise, strongest
-from collector.diagnose.signals import death, errors, exceptions, gaps, repeats, self_time, steps
+from collector.diagnose.localisation import Suspect, localise, strongest
+from collector.diagnose.signals import changes, death, errors, exceptions, gaps, repeats, self_time, steps
 from collector.diagnose.verdict import causes_of
 from collector.diagnose.window import SPANS_LOST_MIN, Window
 from collector.model import Trace, Verdict
+from tracing.line import format_timestamp
 
 
 class Signal(NamedTuple):
@@ -33,7 +35,16 @@ SIGNALS: Final[Mapping[str, Signal]] = {
     repeats.SIGNAL: Signal(repeats.find, "no call is made more often than usual"),
     self_time.SIGNAL: Signal(self_time.find, "no service spends more time in itself than usual"),
     gaps.SIGNAL: Signal(gaps.find, "calls and messages are under way as long as usual"),
+    changes.SIGNAL: Signal(changes.find, "nothing is known to have been changed just before"),
 }
+
+
+class Judgement(NamedTuple):
+    """A verdict, and what it was made from."""
+
+    verdict: Verdict
+    suspects: list[Suspect]  # most likely first, also those that were not surprising enough to be named
+    window: Window
 
 
 class Strictness(NamedTuple):
@@ -55,6 +66,7 @@ SLICES_MAX: Final = 15
 # So many requests make a rate, and so many times the usual rate are worth a note.
 ENTRIES_MIN: Final = 20
 TRAFFIC_TIMES: Final = 2.0
+CHANGES_NOTED_MAX: Final = 5  # the latest
 HEALTHY_TRACES_MIN: Final = 5  # fewer say nothing about what is normal
 
 
@@ -65,8 +77,25 @@ def diagnose_trace(trace: Trace, baseline: Baseline, *, signals: Mapping[str, Si
         baseline: learned from healthy traces of the same entry point.
         signals: which to use, by name.
     """
-    verdict = _judge([Window([trace], baseline)], baseline, ONE_TRACE, signals)
-    return structs.replace(verdict, trace_id=trace.trace_id, notes=[*verdict.notes, *_doubts(trace)])
+    return judge_trace(trace, baseline, signals=signals).verdict
+
+
+def judge_trace(
+    trace: Trace,
+    baseline: Baseline,
+    *,
+    changes: Sequence[Change] = (),
+    signals: Mapping[str, Signal] = SIGNALS,
+) -> Judgement:
+    """The same with what the verdict was made from.
+
+    Args:
+        changes: what was changed on purpose before it or while it ran.
+    """
+    judgement = _judge([Window([trace], baseline, changes=changes)], baseline, ONE_TRACE, signals)
+    verdict = judgement.verdict
+    verdict = structs.replace(verdict, trace_id=trace.trace_id, notes=[*verdict.notes, *_doubts(trace)])
+    return judgement._replace(verdict=verdict)
 
 
 def diagnose_window(
@@ -84,10 +113,28 @@ def diagnose_window(
         start_ns, end_ns: the stretch, for the verdict.
         signals: which to use, by name.
     """
-    whole = Window(traces, baseline)
+    return judge_window(traces, baseline, start_ns=start_ns, end_ns=end_ns, signals=signals).verdict
+
+
+def judge_window(
+    traces: Sequence[Trace],
+    baseline: Baseline,
+    *,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    changes: Sequence[Change] = (),
+    signals: Mapping[str, Signal] = SIGNALS,
+) -> Judgement:
+    """The same with what the verdict was made from.
+
+    Args:
+        changes: what was changed on purpose, in the stretch and just before it.
+    """
+    whole = Window(traces, baseline, changes=changes)
     parts = [whole.part(part, baseline) for part in _slices(traces)]
-    verdict = _judge([whole, *parts], baseline, WINDOW, signals)
-    return structs.replace(verdict, start_ns=start_ns, end_ns=end_ns)
+    judgement = _judge([whole, *parts], baseline, WINDOW, signals)
+    verdict = structs.replace(judgement.verdict, start_ns=start_ns, end_ns=end_ns)
+    return judgement._replace(verdict=verdict)
 
 
 def _slices(traces: Sequence[Trace]) -> list[list[Trace]]:
@@ -105,7 +152,7 @@ def _slices(traces: Sequence[Trace]) -> list[list[Trace]]:
 
 def _judge(
     windows: Sequence[Window], baseline: Baseline, strictness: Strictness, signals: Mapping[str, Signal]
-) -> Verdict:
+) -> Judgement:
     known = baseline.profile.traces
     notes = []
     if known < HEALTHY_TRACES_MIN:
@@ -124,13 +171,14 @@ def _judge(
             "what is normal; no exception, error or death of a process shows by itself"
         )
     noticed = {name for cause in causes for name in cause.signals}
-    return Verdict(
+    verdict = Verdict(
         causes=causes,
         insufficient=insufficient,
         normal=[] if insufficient else _normal(signals, noticed),
         traces_compared=known,
         notes=notes,
     )
+    return Judgement(verdict, suspects, windows[0])
 
 
 def _losses(window: Window) -> list[str]:
@@ -151,6 +199,11 @@ def _changes(window: Window) -> list[str]:
     notes = [
         f"{service} runs version {version}, which the healthy traces do not know"
         for service, version in sorted(window.new_versions)
+    ]
+    notes += [
+        f"{change.message}, which concerns {change.service or 'everybody'}, at "
+        f"{format_timestamp(change.timestamp_ns)[:19]}Z"
+        for change in window.changes[-CHANGES_NOTED_MAX:]
     ]
     usual_s = (window.known.last_ns - window.known.first_ns) / 1e9
     asked_s = (window.seen.last_ns - window.seen.first_ns) / 1e9
@@ -186,7 +239,10 @@ def _doubts(trace: Trace) -> list[str]:
 __all__ = [
     "HEALTHY_TRACES_MIN",
     "SIGNALS",
+    "Judgement",
     "Signal",
     "diagnose_trace",
     "diagnose_window",
+    "judge_trace",
+    "judge_window",
 ]

@@ -31,7 +31,7 @@ EXPLAINS_SHARE: Final = 0.25
 # What missing lines count of a service whose lines may just have been lost.
 SILENCE_WEIGHT: Final = 0.1
 
-# A service that runs a new version is three times as likely to be at fault as one that does not.
+# A service that was just changed is three times as likely to be at fault as one that was not.
 CHANGE_DECADES: Final = 0.5
 
 # Of a finding (by identity), the other findings it can have spread from: at which of its visits.
@@ -56,7 +56,7 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     for finding in findings:
         weight = EXPLAINED_WEIGHT if finding.explained_by is not None else 1.0
         by_service[finding.service].append((weight * finding.decades, finding))
-    changed = {service for service, _ in window.new_versions}
+    changed = window.changed_services
     suspects = []
     for service, own in by_service.items():
         own.sort(key=lambda pair: -pair[0])

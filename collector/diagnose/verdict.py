@@ -7,6 +7,7 @@ from typing import Final
 
 from collector.diagnose.findings import Finding
 from collector.diagnose.localisation import Suspect
+from collector.diagnose.signals.changes import SIGNAL as CHANGES
 from collector.model import Cause, Evidence
 
 # Kinds of fault: a closed list, so that each can be a label.
@@ -25,6 +26,7 @@ FAULTS: Final = (
     "slow_calls",  # calls are under way longer than the callee works
     "queue_delay",  # messages wait longer before they are taken up
     "process_died",  # a process ended with spans open
+    "changed",  # a deploy, a setting or a flag was changed just before; never the first by itself
 )
 
 CAUSES_MAX: Final = 10
@@ -72,7 +74,9 @@ def _cause(rank: int, suspect: Suspect, confidence: float) -> Cause:
 
 def _evidence(findings: Sequence[Finding]) -> list[Evidence]:
     cited: dict[str, Evidence] = {}
-    for finding in findings:
+    first, *others = findings
+    # what was changed is said right after what was found: weak as proof, it is where a person begins
+    for finding in (first, *sorted(others, key=lambda finding: finding.signal != CHANGES)):
         for item in finding.evidence:
             cited.setdefault(item.uid, item)
     return list(cited.values())[:EVIDENCE_MAX]

@@ -6,13 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from collector.changes import Change
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.losses import doubt_lost_lines, silent_services, spans_lost
+from collector.diagnose.losses import doubt_lost_lines, lines_lost, silent_services, spans_lost
 from collector.diagnose.profile import Profile
-from collector.diagnose.visits import LOG, Operation, Visit, visits_of
+from collector.diagnose.visits import LOG, Operation, Step, Visit, visits_of
 from collector.model import Trace
 
 SPANS_LOST_MIN: Final = 0.01  # below this, lost spans do not change what is measured
+LINES_LOST_MIN: Final = 0.1  # below this, lost lines are not told from programs that write fewer
 
 
 class Window:
@@ -26,12 +28,20 @@ class Window:
         spans_lost: share of spans that never arrived, beyond what is usual.
         silent_services: services that usually log, and of which no line arrived.
         logs_lost: that is so of most services: what brings the lines has failed.
+        lines_lost: share of log lines that never arrived, beyond what is usual.
+        changes: what was changed on purpose meanwhile and just before, earliest first.
     """
 
     def __init__(
-        self, traces: Sequence[Trace], baseline: Baseline, *, visits: list[Visit] | None = None
+        self,
+        traces: Sequence[Trace],
+        baseline: Baseline,
+        *,
+        visits: list[Visit] | None = None,
+        changes: Sequence[Change] = (),
     ) -> None:
         self.traces = list(traces)
+        self.changes = sorted(changes, key=lambda change: (change.timestamp_ns, change.uid))
         self.known = baseline.profile
         if visits is None:
             visits = visits_of(self.traces, baseline.vocabulary())
@@ -43,6 +53,8 @@ class Window:
         self.seen.count(self.traces, self.visits)
         self.spans_lost = spans_lost(self.seen, self.known)
         self.silent_services, self.logs_lost = silent_services(self.seen, self.known)
+        lost = lines_lost(self.visits, self.known)
+        self.lines_lost = 1.0 if self.logs_lost else lost if lost > LINES_LOST_MIN else 0.0
         if self.spans_lost > SPANS_LOST_MIN:
             self.seen = Profile()
             self.seen.count(self.traces, self.visits, is_whole=self._is_whole)
@@ -54,7 +66,8 @@ class Window:
     def part(self, traces: Sequence[Trace], baseline: Baseline) -> Window:
         """A window of some of these traces."""
         chosen = {id(trace) for trace in traces}
-        return Window(traces, baseline, visits=[v for v in self.visits if id(v.trace) in chosen])
+        visits = [visit for visit in self.visits if id(visit.trace) in chosen]
+        return Window(traces, baseline, visits=visits, changes=self.changes)
 
     def _is_whole(self, visit: Visit) -> bool:
         """Whether a visit made exactly the calls that some healthy run made: most likely none is lost."""
@@ -66,6 +79,12 @@ class Window:
         """Services with a version that the baseline has not seen, though it has seen others of them."""
         versioned = {service for service, _ in self.known.versions}
         return {key for key in self.seen.versions if key not in self.known.versions and key[0] in versioned}
+
+    @property
+    def changed_services(self) -> set[str]:
+        """Services that were changed: somebody has said so, or they run a new version."""
+        told = {change.service for change in self.changes if change.service is not None}
+        return told | {service for service, _ in self.new_versions}
 
     @property
     def is_one_trace(self) -> bool:
@@ -85,15 +104,21 @@ def _follow_moved_lines(visits: Sequence[Visit], known: Profile) -> None:
     Where an operation logs a template at a place that the baseline does not know, the places at which it
     logs this template are taken for those of the baseline, in the order of their lines, if they are as many.
     """
-    places: dict[tuple[Operation, str], set[str]] = defaultdict(set)
+    lines: dict[Operation, dict[str, Step]] = defaultdict(dict)
     for visit in visits:
         for step in visit.steps:
-            if step.template is not None:
-                places[visit.operation, step.template.template_id].add(step.token)
+            if step.is_line:
+                lines[visit.operation].setdefault(step.token, step)
     names: dict[tuple[Operation, str], str] = {}
-    for (operation, template), now in places.items():
+    for operation, written in lines.items():
         profile = known.operations.get(operation)
-        if profile is not None and any(token not in profile.takes for token in now):
+        if profile is None or all(token in profile.takes for token in written):
+            continue
+        places: dict[str, list[str]] = defaultdict(list)
+        for token, step in written.items():
+            if step.template is not None:
+                places[step.template.template_id].append(token)
+        for template, now in places.items():
             was = [token for token, identity in profile.templates.items() if identity == template]
             if len(was) == len(now):
                 pairs = zip(sorted(now, key=_line_order), sorted(was, key=_line_order), strict=True)
@@ -119,7 +144,7 @@ def _recognise_lost_spans(visits: Sequence[Visit], known: Profile) -> None:
             writers[operation.service, token].append(operation)
     for visit in lost:
         service = visit.node.service
-        possible = [set(writers[service, step.token]) for step in visit.steps if step.template is not None]
+        possible = [set(writers[service, step.token]) for step in visit.steps if step.is_line]
         told = set.intersection(*[operations for operations in possible if operations] or [set()])
         if len(told) == 1:
             visit.operation = told.pop()
