@@ -14,6 +14,7 @@ from typing import Final, Protocol, Unpack
 
 from collector.api import exports, rates, shapes, templates, views
 from collector.api.filters import OriginFilters, RecordFilters
+from collector.api.letters import DeadLetterAnswers
 from collector.api.pages import newest_pages
 from collector.api.shapes import JsonObject, plain
 from collector.api.words import checked_trace_id, read_duration, read_filters, read_time
@@ -66,6 +67,7 @@ class Answers:
         limits: AnswerLimits | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self.dead_letters = DeadLetterAnswers.of(store)
         self._store = store
         self._ledger = ledger
         self._counted = {"intake": intake, "wal": wal, "indexing": indexing}

@@ -26,12 +26,12 @@ from collector.api import problems, streams
 from collector.api.access import Access, Right
 from collector.api.answers import Answers
 from collector.api.bodies import Bodies, Disconnected
-from collector.api.catalogue import DELIVERIES, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue import DELIVERIES, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
 from collector.api.ingest import Receiver, Refuse
 from collector.api.metrics import RequestCounts
 from collector.api.openapi import document
-from collector.api.operations import Question, Removal, Stream
-from collector.api.parameters import Parameter, read_path, read_query
+from collector.api.operations import Order, Question, Removal, Stream
+from collector.api.parameters import Parameter, read_body, read_path, read_query
 from collector.api.problems import Problem, Stopping, problem_of
 from collector.api.tail import Tail
 from collector.api.workers import Workers
@@ -93,21 +93,32 @@ def application(backend: Backend) -> Starlette:
     pages = {**backend.pages, "openapi": lambda: openapi}
     routes: list[Route] = []
 
-    def add(path: str, name: str, right: Right, handler: Handler, refuse: Refuse | None = None) -> None:
-        method = {"ingest": "POST", "admin": "DELETE"}.get(right, "GET")
+    def add(
+        path: str,
+        name: str,
+        right: Right,
+        handler: Handler,
+        refuse: Refuse | None = None,
+        *,
+        method: str = "GET",
+    ) -> None:
         guarded = _guarded(backend, name, right, handler, refuse)
-        # a service may have any name, with slashes and line breaks
-        routes.append(Route(path.replace("{service}", "{service:any}"), guarded, methods=[method]))
+        # services and records may have any name, with slashes and line breaks
+        path = path.replace("{service}", "{service:any}").replace("{uid}", "{uid:any}")
+        routes.append(Route(path, guarded, methods=[method]))
 
     for question in QUESTIONS:
         add(question.path, question.name, question.right, _asking(backend, question))
     for stream in STREAMS:
         add(stream.path, stream.name, stream.right, _streaming(backend, stream))
     for removal in REMOVALS:
-        add(removal.path, removal.name, removal.right, _removing(backend, removal))
+        add(removal.path, removal.name, removal.right, _removing(backend, removal), method="DELETE")
+    for order in ORDERS:
+        add(order.path, order.name, order.right, _ordering(backend, order), method="POST")
     for delivery in DELIVERIES:
         receiver = backend.receivers[delivery.name]
-        add(delivery.path, delivery.name, "ingest", _taking(backend, receiver), receiver.refuse)
+        take = _taking(backend, receiver)
+        add(delivery.path, delivery.name, "ingest", take, receiver.refuse, method="POST")
     for page in PAGES:
         add(page.path, page.name, page.right, _showing(backend, pages[page.name], blocks=page.blocks))
 
@@ -198,6 +209,14 @@ def _removing(backend: Backend, removal: Removal) -> Handler:
     return remove
 
 
+def _ordering(backend: Backend, order: Order) -> Handler:
+    def carry_out(request: Request, body: bytes) -> Response:
+        answer = order.carry_out(backend.answers, read_body(order.body, body))
+        return Response(orjson.dumps(answer), media_type=JSON)
+
+    return _receiving(backend, carry_out, workers=backend.query_workers)
+
+
 def _taking(backend: Backend, receiver: Receiver) -> Handler:
     return _receiving(backend, lambda request, body: receiver.take(request.headers, body))
 
@@ -216,8 +235,11 @@ def _speaking(backend: Backend, dialect: DialectRoute) -> Handler:
     return _receiving(backend, speak)
 
 
-def _receiving(backend: Backend, take: Callable[[Request, bytes], Response]) -> Handler:
-    """Read the body within the bounds, then do what blocks in a thread."""
+def _receiving(
+    backend: Backend, take: Callable[[Request, bytes], Response], *, workers: Workers | None = None
+) -> Handler:
+    """Read the body within the bounds, then do what blocks in a thread, one of those for what comes in."""
+    workers = workers or backend.ingest_workers
 
     async def receive(request: Request) -> Response:
         if backend.stopping:
@@ -227,7 +249,7 @@ def _receiving(backend: Backend, take: Callable[[Request, bytes], Response]) -> 
         except Disconnected:
             return Response(status_code=400)  # nobody reads it
         try:
-            return await backend.ingest_workers.run(lambda: take(request, body))
+            return await workers.run(lambda: take(request, body))
         finally:
             backend.bodies.release(body)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from collector.api import exports, shapes
+from collector.api import catalogue_letters, exports, shapes
 from collector.api.answers import PAGE_RECORDS_MAX
-from collector.api.operations import Delivery, Page, Question, Removal, Stream
+from collector.api.operations import Delivery, Order, Page, Question, Removal, Stream
 from collector.api.parameters import Parameter
 from collector.api.shapes import JsonObject
 
@@ -225,6 +225,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         ask=lambda answers, given: answers.ledger(),
         answer=shapes.LedgerObject,
     ),
+    *catalogue_letters.QUESTIONS,
 )
 
 
@@ -287,6 +288,8 @@ REMOVALS: Final[tuple[Removal, ...]] = (
         parameters=(*_FILTERS, START, END),
     ),
 )
+
+ORDERS: Final[tuple[Order, ...]] = (*catalogue_letters.ORDERS,)
 
 _OTLP_TYPES: Final = ("application/x-protobuf", "application/json")
 _OTLP_ANSWERS: Final[dict[str, JsonObject]] = {

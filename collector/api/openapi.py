@@ -10,8 +10,8 @@ import msgspec
 import orjson
 
 from collector.api import problems
-from collector.api.catalogue import DELIVERIES, PAGES, QUESTIONS, REMOVALS, STREAMS
-from collector.api.operations import Delivery, Page, Question, Removal, Stream
+from collector.api.catalogue import DELIVERIES, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.operations import Delivery, Order, Page, Question, Removal, Stream
 from collector.api.parameters import Parameter
 from collector.api.shapes import DeletedObject, JsonObject
 
@@ -44,6 +44,8 @@ def document(version: str) -> JsonObject:
         paths.setdefault(stream.path, {})["get"] = _stream(stream)
     for removal in REMOVALS:
         paths.setdefault(removal.path, {})["delete"] = _removal(removal)
+    for order in ORDERS:
+        paths.setdefault(order.path, {})["post"] = _order(order)
     for delivery in DELIVERIES:
         paths.setdefault(delivery.path, {})["post"] = _delivery(delivery)
     for page in PAGES:
@@ -79,8 +81,9 @@ def _examples() -> dict[str, JsonObject]:
 
 
 def _schemas() -> JsonObject:
-    answers = [*(question.answer for question in QUESTIONS), DeletedObject]
-    _, components = msgspec.json.schema_components(answers, ref_template=REF)
+    bodies = [shape for order in ORDERS for shape in (order.body, order.answer)]
+    answers = [question.answer for question in QUESTIONS]
+    _, components = msgspec.json.schema_components([*answers, DeletedObject, *bodies], ref_template=REF)
     components["Problem"] = {
         "type": "object",
         "description": "What went wrong, as RFC 9457 problem details; `type` never changes its meaning.",
@@ -158,6 +161,23 @@ def _removal(removal: Removal) -> JsonObject:
                 },
             },
             **_problem_responses((*_ALWAYS, "invalid-parameter", "invalid-query")),
+        },
+    }
+
+
+def _order(order: Order) -> JsonObject:
+    def content(shape: type[msgspec.Struct], example: JsonObject) -> JsonObject:
+        return {"application/json": {"schema": {"$ref": REF.format(name=shape.__name__)}, "example": example}}
+
+    return {
+        "operationId": order.name,
+        "summary": order.summary,
+        "tags": ["administration"],
+        "security": [{order.right: []}] if order.right == "admin" else [{}, {order.right: []}],
+        "requestBody": {"required": False, "content": content(order.body, order.example)},
+        "responses": {
+            "200": {"description": "done", "content": content(order.answer, order.answer_example)},
+            **_problem_responses((*_ALWAYS, "invalid-parameter", "too-large", *order.problems)),
         },
     }
 

@@ -56,6 +56,22 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A POST that has something done: a JSON object in, another one out. An empty body is an empty object."""
+
+    name: str
+    path: str
+    summary: str
+    carry_out: Callable[[Answers, Any], JsonObject]  # is given a `body`
+    body: type[msgspec.Struct]
+    answer: type[msgspec.Struct]
+    example: JsonObject  # of the body
+    answer_example: JsonObject
+    problems: tuple[str, ...] = ()  # kinds besides those that every order may meet
+    right: Right = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """A POST that brings records."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
 
 from collector.errors import CollectorError
 from collector.settings import did_you_mean
 
+Body = TypeVar("Body", bound=msgspec.Struct)
 Kind = Literal["text", "integer", "boolean", "time", "duration", "trace_id"]
 
 # The longest text one parameter may have: a query that a person typed is far below.
@@ -146,3 +149,15 @@ def read_query(declared: Sequence[Parameter], given: Sequence[tuple[str, str]]) 
     if errors:
         raise InvalidParameter(errors)
     return values
+
+
+def read_body(declared: type[Body], body: bytes) -> Body:
+    """Read the JSON object in a request's body; an empty body is an empty object.
+
+    Raises:
+        InvalidParameter: it is none, or has other keys or values than declared.
+    """
+    try:
+        return msgspec.json.decode(body or b"{}", type=declared)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidParameter([{"parameter": "body", "message": str(error)}]) from None

@@ -370,6 +370,68 @@ class DeletedObject(_Shape, frozen=True, kw_only=True):
     deleted: int  # records of every kind
 
 
+class DeadLetterObject(_Shape, frozen=True, kw_only=True):
+    """A record that the store refuses, and why."""
+
+    uid: str
+    refused: str  # when; this collector's clock
+    stream: str  # where it was to go
+    reason: str  # a word: the store's own, or ours
+    field: str | None  # that the trouble is at, when the store says
+    message: str  # the store's sentence
+    record: RecordObject
+
+
+class WholeDeadLetterObject(DeadLetterObject, frozen=True, kw_only=True):
+    """A dead letter with what was sent."""
+
+    document: str | None  # JSON as it was sent; null: it never got so far
+
+
+class DeadLettersObject(_Shape, frozen=True, kw_only=True):
+    """A page of dead letters, in the order they came."""
+
+    total: int
+    dead_letters: list[DeadLetterObject]
+    cursor: str | None  # of the next page; null: this is the last
+
+
+class ReplayBody(_Shape, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead letters go again; nothing named: all of them."""
+
+    uids: list[str] | None = None
+    records: list[JsonObject] = []  # to be sent instead, whole, each with the `uid` of its letter
+
+
+class RefusedAgainObject(_Shape, frozen=True, kw_only=True):
+    """A record that is a dead letter still."""
+
+    uid: str
+    reason: str
+
+
+class ReplayedObject(_Shape, frozen=True, kw_only=True):
+    """What became of the dead letters that went again."""
+
+    stored: int
+    already_stored: int  # the store had them after all
+    refused: list[RefusedAgainObject]
+    left: int  # dead letters that there are now
+
+
+class DropBody(_Shape, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead letters are given up."""
+
+    uids: list[str]
+
+
+class DroppedObject(_Shape, frozen=True, kw_only=True):
+    """What was given up."""
+
+    dropped: int
+    left: int  # dead letters that there are now
+
+
 def plain(shape: msgspec.Struct) -> JsonObject:
     """The plain JSON object of a shape."""
     value: JsonObject = msgspec.to_builtins(shape)

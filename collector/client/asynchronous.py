@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, Self, TypeVar
 
+from collector.client.letters import DeadLetterClient
 from collector.client.sync import CollectorClient
 from collector.client.wire import DEFAULT_URL, Item, Stream
 
@@ -35,6 +36,7 @@ class AsyncCollectorClient:
             url, token=token, ingest_token=ingest_token, admin_token=admin_token, timeout_s=timeout_s
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="backtrail-client")
+        self.dead_letters = AsyncDeadLetterClient(self._client.dead_letters, self._thread)
         client = self._client
         # Each is the method of the same name, with its signature and its documentation.
         self.trace = self._awaited(client.trace)
@@ -77,12 +79,28 @@ class AsyncCollectorClient:
     def _awaited(
         self, method: Callable[Arguments, Result]
     ) -> Callable[Arguments, Coroutine[None, None, Result]]:
-        async def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, partial(method, *args, **kwargs))
+        return _in_thread(self._thread, method)
 
-        call.__doc__ = method.__doc__
-        return call
+
+class AsyncDeadLetterClient:
+    """`DeadLetterClient` with `async` methods; `AsyncCollectorClient` makes it."""
+
+    def __init__(self, client: DeadLetterClient, thread: ThreadPoolExecutor) -> None:
+        self.list = _in_thread(thread, client.list)
+        self.show = _in_thread(thread, client.show)
+        self.replay = _in_thread(thread, client.replay)
+        self.drop = _in_thread(thread, client.drop)
+
+
+def _in_thread(
+    thread: ThreadPoolExecutor, method: Callable[Arguments, Result]
+) -> Callable[Arguments, Coroutine[None, None, Result]]:
+    async def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(thread, partial(method, *args, **kwargs))
+
+    call.__doc__ = method.__doc__
+    return call
 
 
 def _drawn(

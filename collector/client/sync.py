@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from collector.api.filters import OriginFilters, RecordFilters
 from collector.client.imports import IMPORT_HEADERS, import_bodies
+from collector.client.letters import DeadLetterClient
 from collector.client.wire import DEFAULT_URL, JsonObject, Stream, Wire, lines_of, object_of
 from collector.errors import NotFound, Overloaded
 from tracing.line import format_timestamp
@@ -47,6 +48,12 @@ class CollectorClient:
         timeout_s: float = 30.0,
     ) -> None:
         self._wire = Wire(url, timeout_s=timeout_s)
+        self.dead_letters = DeadLetterClient(
+            self._wire,
+            token=token,
+            ingest_token=ingest_token or token,
+            admin_token=admin_token or token,
+        )
         self._token = token
         self._ingest_token = ingest_token or token
         self._admin_token = admin_token or token

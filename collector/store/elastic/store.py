@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -27,10 +27,10 @@ from collector.store.contract import (
     StoreStats,
     TraceSummary,
 )
+from collector.store.deadletters import FILE_NAME, DeadLetters
 from collector.store.elastic import admin, counting
 from collector.store.elastic import names as n
 from collector.store.elastic.connection import Connection, Forbidden
-from collector.store.elastic.deadletters import DeadLetters
 from collector.store.elastic.documents import document_id
 from collector.store.elastic.finding import find_traces
 from collector.store.elastic.guard import REASONS, MappingGuard
@@ -55,8 +55,9 @@ from collector.store.timeline import rates_of, steps_between
 logger = logging.getLogger(__name__)
 
 STATE_FILE: Final = "elastic.json"
-DEAD_LETTERS_FILE: Final = "dead-letters.ndjson"
 MAINTENANCE_INTERVAL_S: Final = 600.0  # rollover and retention, where they are ours
+REPLAY_RECORDS_MAX: Final = 1_000  # dead letters in memory at once; what comes in is let in between
+READ_ONLY: Final = "this store was opened for reading: it has no directory to remember in"
 _IDS_MAX: Final = 10_000
 
 
@@ -87,9 +88,7 @@ class ElasticStore:
         self.dead_letters: DeadLetters | None = None
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-            self.dead_letters = DeadLetters(
-                directory / DEAD_LETTERS_FILE, bytes_max=options.dead_letters_bytes_max
-            )
+            self.dead_letters = DeadLetters(directory / FILE_NAME, bytes_max=options.dead_letters_bytes_max)
             state = StateFile(directory / STATE_FILE, stream=self.names.logs)
             self._writer = Writer(self.names, options, self._sender, state, self.dead_letters, self._guard)
 
@@ -187,24 +186,27 @@ class ElasticStore:
 
     def replay(
         self,
-        uids: Iterable[str] | None = None,
+        uids: Collection[str] | None = None,
         *,
         edit: Callable[[Record], Record | None] = lambda record: record,
     ) -> Appended:
-        """Append dead letters again, all or those of some records; what is taken leaves the letters.
-
-        Args:
-            uids: of the records; `None` means all.
-            edit: what to send instead; `None` leaves the letter where it is.
-        Raises:
-            NotFound: there is no letter for a uid.
-        """
-        with self._writing_lock:
-            writer = self._writing()
-            self._reach()
-            appended = writer.replay(uids, edit)
-            self._streams.refresh()
-            return appended
+        """See `KeepsDeadLetters.replay`; from any thread, and also while other records have to wait."""
+        if self.dead_letters is None:
+            raise ConfigurationError(READ_ONLY)
+        chosen = list(dict.fromkeys(self.dead_letters.uids() if uids is None else uids))
+        for uid in chosen:
+            self.dead_letters.get(uid)
+        stored = already_stored = 0
+        refused: list[tuple[Record, str]] = []
+        for at in range(0, len(chosen), REPLAY_RECORDS_MAX):
+            with self._writing_lock:
+                self._reach()
+                appended = self._writing().replay(chosen[at : at + REPLAY_RECORDS_MAX], edit)
+            stored += appended.stored
+            already_stored += appended.already_stored
+            refused += appended.refused
+        self._streams.refresh()
+        return Appended(stored=stored, already_stored=already_stored, refused=refused)
 
     def maintain(self) -> None:
         """Roll over and let go of what has expired, where the server does not; a failure is logged."""
@@ -444,7 +446,7 @@ class ElasticStore:
 
     def _writing(self) -> Writer:
         if self._writer is None:
-            raise ConfigurationError("this store was opened for reading: it has no directory to remember in")
+            raise ConfigurationError(READ_ONLY)
         return self._writer
 
 

@@ -13,8 +13,8 @@ import msgspec
 from collector.errors import StoreFailed
 from collector.model import Record
 from collector.store.contract import Appended
+from collector.store.deadletters import DeadLetters, make_letter
 from collector.store.elastic.bulk import Fate, Item, Verdict, chunks, make_item
-from collector.store.elastic.deadletters import DeadLetters, make_letter
 from collector.store.elastic.documents import unstorable
 from collector.store.elastic.encoding import DocumentEncoder
 from collector.store.elastic.guard import MappingGuard
@@ -99,8 +99,9 @@ class Writer:
                 refused += self._again_bare(misfits, fates)
             self._bury(refused)
         except StoreFailed:
-            self._last_seq = self._state.durable_seq
-            self._doubtful_seq = max(self._doubtful_seq, highest)
+            if highest:  # dead letters have no numbers, and say nothing of those that have
+                self._last_seq = self._state.durable_seq
+                self._doubtful_seq = max(self._doubtful_seq, highest)
             raise
         self._last_seq = max(last_seq, highest)
         already = len(records) - len(fresh) + fates[Fate.ALREADY_STORED]
@@ -117,12 +118,10 @@ class Writer:
         self.dirty = False
         return self._state.durable_seq
 
-    def replay(self, uids: Iterable[str] | None, edit: Callable[[Record], Record | None]) -> Appended:
+    def replay(self, uids: Iterable[str], edit: Callable[[Record], Record | None]) -> Appended:
         """Append dead letters again, each as `edit` gives it back; `None`: leave it where it is."""
-        chosen = (
-            list(uids) if uids is not None else [letter.uid for letter in self._letters.page(limit=10**9)]
-        )
-        records = {uid: edit(self._letters.get(uid).as_record()) for uid in chosen}
+        there = (uid for uid in uids if uid in self._letters)  # somebody else may have been faster
+        records = {uid: edit(self._letters.get(uid).as_record()) for uid in there}
         # Their numbers are long behind us: they go as records without one, and are looked up.
         again = [_without_seq(record) for record in records.values() if record is not None]
         appended = self.append(again, check_uids=True)

@@ -6,13 +6,16 @@ Run it after a change of the shapes: `python tests/collector/api/example_answers
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from collector.api import views
 from collector.api.answers import Answers
+from collector.api.letters import DeadLetterAnswers
 from collector.api.shapes import JsonObject, plain
 from collector.model import Cause, Event, Evidence, ExceptionInfo, Record, Source, Status, Verdict
+from collector.store.deadletters import DeadLetters, make_letter
 from collector.store.memory import MemoryStore
 
 FILE = Path(__file__).resolve().parents[3] / "collector" / "api" / "examples.json"
@@ -127,6 +130,26 @@ SPOOL: JsonObject = {
 }
 
 
+LETTER = make_letter(
+    RECORDS[2],
+    "logs-backtrail.otel-default",
+    reason="document_parsing_exception",
+    message='failed to parse field [attributes.order.id] of type [long]: For input string: "forty-one"',
+    field="attributes.order.id",
+    refused_ns=START_NS + 900 * MS,
+    document=b'{"@timestamp":"2026-11-24T05:32:11.040000000Z"}',
+)
+
+
+def dead_letter_answers() -> dict[str, JsonObject]:
+    """Likewise about one record that was refused."""
+    with tempfile.TemporaryDirectory() as directory:
+        letters = DeadLetters(Path(directory) / "letters", bytes_max=10**6)
+        letters.add([LETTER])
+        answers = DeadLetterAnswers(letters)
+        return {"listDeadLetters": answers.list(), "getDeadLetter": answers.show(LETTER.uid)}
+
+
 def example_answers() -> dict[str, JsonObject]:
     """One answer for each question, by the question's name."""
     store = MemoryStore()
@@ -147,6 +170,7 @@ def example_answers() -> dict[str, JsonObject]:
         "getTopology": answers.topology(),
         "getStats": answers.stats(),
         "getLedger": {"spools": [plain(views.spool_view(SPOOL))]},
+        **dead_letter_answers(),
     }
 
 

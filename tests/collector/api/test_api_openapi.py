@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from collector.api.catalogue import DELIVERIES, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue import DELIVERIES, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
 from collector.api.openapi import document
 from collector.api.problems import KINDS, TYPE_PREFIX, Problem
 
@@ -32,7 +32,7 @@ def test_every_operation_is_in_the_document() -> None:
         operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()
     ]
     assert sorted(names) == sorted(
-        item.name for item in (*QUESTIONS, *STREAMS, *REMOVALS, *DELIVERIES, *PAGES)
+        item.name for item in (*QUESTIONS, *STREAMS, *REMOVALS, *ORDERS, *DELIVERIES, *PAGES)
     )
 
 
@@ -64,6 +64,13 @@ def test_the_examples_are_what_is_answered(question: Any) -> None:
     example = response["content"]["application/json"]["example"]
     assert example == made.example_answers()[question.name]
     jsonschema_rs.validate(schema_of(question.answer.__name__), example)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.name)
+def test_the_examples_of_orders_are_of_their_shapes(order: Any) -> None:
+    """What is sent and what comes back."""
+    jsonschema_rs.validate(schema_of(order.body.__name__), order.example)
+    jsonschema_rs.validate(schema_of(order.answer.__name__), order.answer_example)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,7 +18,7 @@ import pytest
 
 from collector.client import CollectorClient
 from collector.errors import CollectorError
-from collector.store.elastic.deadletters import DeadLetters
+from collector.store.deadletters import DeadLetters
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 

@@ -13,8 +13,8 @@ from collector.errors import NotFound, StoreFailed
 from collector.model import Record, Status
 from collector.store.conditions import Equals
 from collector.store.contract import Appended
+from collector.store.deadletters import DeadLetters, make_letter
 from collector.store.elastic import ElasticStore, open_store
-from collector.store.elastic.deadletters import DeadLetters, make_letter
 from collector.testing.store_samples import log, nasty_records, numbered
 
 VERSION = "9.4.3"

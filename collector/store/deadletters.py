@@ -1,4 +1,4 @@
-"""Records that the cluster will never take as they are: kept on the collector's disk, with the reason.
+"""Records that a store will never take as they are: kept on the collector's disk, with the reason.
 
 One file of lines, only ever appended to: a letter, or the note that one has been dealt with. It is
 written anew when more than half of it is of no use. For one process at a time, any of its threads.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
 from collector.errors import NotFound, StoreFailed
 from collector.model import Record
 from collector.store.codec import pack, pack_resource, unpack, unpack_resource
+from collector.store.contract import Appended
 
+FILE_NAME: Final = "dead-letters.ndjson"  # in the store's directory
 _REWRITE_BYTES_MIN: Final = 1024 * 1024
-
-
 _NO_RESOURCE: Final = msgspec.Raw()  # this very one is left out
 
 
@@ -81,12 +81,13 @@ def make_letter(
 class DeadLetters:
     """The file of refused records."""
 
-    def __init__(self, path: Path, *, bytes_max: int) -> None:
+    def __init__(self, path: Path, *, bytes_max: int = 0) -> None:
         """Open it; a last line that was cut short by a crash is dropped.
 
         Args:
             path: the file; made with the first letter.
-            bytes_max: beyond, nothing more is taken in and the store stops rather than lose a record.
+            bytes_max: beyond, nothing more is taken in and the store stops rather than lose a record. Zero is
+                for who only reads.
         """
         self._path = path
         self._bytes_max = bytes_max
@@ -100,6 +101,9 @@ class DeadLetters:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._places
 
     def add(self, letters: Collection[DeadLetter]) -> None:
         """Keep letters; on disk when this returns. One that is there already is replaced.
@@ -129,11 +133,24 @@ class DeadLetters:
             return self._read(place)
 
     def page(self, *, limit: int = 50, after: str | None = None) -> list[DeadLetter]:
-        """Letters in the order they came, behind one of them or from the first."""
+        """Letters in the order they came, behind one of them or from the first.
+
+        Raises:
+            NotFound: `after` has been dealt with since.
+        """
         with self._lock:
             uids = list(self._places)
-            start = uids.index(after) + 1 if after in self._places else 0
+            if after is not None and after not in self._places:
+                raise NotFound(
+                    f"dead letter {after!r} has been dealt with, and what came behind it is not known"
+                )
+            start = 0 if after is None else uids.index(after) + 1
             return [self._read(self._places[uid]) for uid in uids[start : start + limit]]
+
+    def uids(self) -> list[str]:
+        """The records of all letters, in the order they came."""
+        with self._lock:
+            return list(self._places)
 
     def _append(self, lines: list[_Line]) -> None:
         encoded = [msgspec.json.encode(line) + b"\n" for line in lines]
@@ -205,3 +222,22 @@ class DeadLetters:
             for place in self._places.values():
                 handle.seek(place.offset)
                 yield handle.read(place.length)
+
+
+@runtime_checkable
+class KeepsDeadLetters(Protocol):
+    """A store that puts aside what it is refused, and can be told to try again."""
+
+    dead_letters: DeadLetters | None  # None: it was opened for reading
+
+    def replay(self, uids: Collection[str] | None, *, edit: Callable[[Record], Record | None]) -> Appended:
+        """Append dead letters again; what is taken leaves the letters.
+
+        Args:
+            uids: of the records; `None` means all.
+            edit: what to send instead of a record; `None` leaves its letter where it is.
+        Raises:
+            NotFound: there is no letter for a uid; nothing was sent.
+            StoreFailed: not this time; what was taken before has left the letters.
+        """
+        ...
