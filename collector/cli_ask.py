@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from collector.cli_app import (
+    NOT_THERE,
     NOTHING,
     OK,
     AsJson,
@@ -34,20 +35,35 @@ def search(
     environment: Environment = None,
     version: Version = None,
     traces: Annotated[bool, typer.Option("--traces", help="List the traces instead of the records.")] = False,
+    failed: Annotated[
+        bool | None, typer.Option("--failed/--ok", help="Only traces with, or without, an error.")
+    ] = None,
+    min_duration: Annotated[str | None, typer.Option(help="Only traces at least as long: 250ms.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
+    link: Annotated[bool, typer.Option("--link", help="Give the address of the answer instead.")] = False,
     url: Url = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Find log records and spans, or with --traces whole traces.
 
+    Traces are also found by how spans stand in them: `service:gateway >> service:payments` (anywhere below),
+    `name:checkout > level:ERROR` (a child). Put such a search in quotes, `>` means something to a shell.
     Exit status: 0 when something was found, 1 when not.
     """
     from collector import cli_tables
+    from collector.cli_source import UsageError
 
     text = " ".join(query or [])
     asked = {"start": start, "end": end, "limit": limit, "environment": environment, "version": version}
+    if traces:
+        asked |= {"error": failed, "min_duration": min_duration, "cursor": cursor}
+    elif failed is not None or min_duration is not None:
+        raise UsageError("--failed, --ok and --min-duration are about whole traces: add --traces")
+    if link:
+        typer.echo(place_of(url, data_dir).link("traces" if traces else "logs", q=text, **asked))
+        return
     with asking(url, data_dir) as (place, answers):
         if traces:
             answer = answers.traces(text, **asked)
@@ -55,11 +71,20 @@ def search(
             answer = answers.logs(text, **asked, cursor=cursor, total=True)
     found = answer["traces" if traces else "records"]
     give(answer, cli_tables.trace_list_lines if traces else cli_tables.record_lines, as_json=as_json)
-    if not found:
+    if answer["cursor"]:  # never cut in silence
+        complain(f"{_extent(answer, len(found), limit)}; the next ones: --cursor {answer['cursor']}")
+    elif not found:
         complain(f"nothing found in {place.data_dir or place.url}")
-    elif answer.get("cursor"):  # never cut in silence
-        complain(f"the newest {len(found)} of {answer['total']}; the next ones: --cursor {answer['cursor']}")
     raise typer.Exit(OK if found else NOTHING)
+
+
+def _extent(answer: dict[str, Any], found: int, limit: int) -> str:
+    """How much of everything a page is."""
+    if "total" in answer:
+        return f"the newest {found} of {answer['total']}"
+    if found < limit:
+        return f"{found} found among the newest traces, and it takes long to look through them"
+    return f"the newest {found}"
 
 
 @app.command(short_help="Show the newest records, and with -f every new one.")
@@ -67,6 +92,8 @@ def tail(
     query: Query = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many of those that are there.")] = 10,
+    environment: Environment = None,
+    version: Version = None,
     url: Url = None,
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="One record a line.")] = False,
@@ -77,6 +104,7 @@ def tail(
     status = show_tail(
         place_of(url, data_dir),
         " ".join(query or []),
+        {"environment": environment, "version": version},
         limit=limit,
         follow=follow,
         as_json=as_json,
@@ -113,6 +141,8 @@ def why(
     ] = None,
     start: Start = None,
     end: End = None,
+    environment: Environment = None,
+    version: Version = None,
     explain: Annotated[bool, typer.Option("--explain", help="Every cause and all of its evidence.")] = False,
     url: Url = None,
     data_dir: DataDir = None,
@@ -125,7 +155,7 @@ def why(
     from collector.cli_verdict import verdict_lines
 
     with asking(url, data_dir) as (place, answers):
-        answer = answers.root_cause(trace_id, start=start, end=end)
+        answer = answers.root_cause(trace_id, start=start, end=end, environment=environment, version=version)
 
     def draw(answer: dict[str, Any], width: int | None) -> Any:
         return verdict_lines(answer, width=width, explain=explain, where=place.options)
@@ -163,24 +193,35 @@ def services(
 
 @app.command("map")
 def show_map(
-    start: Start = None, end: End = None, url: Url = None, data_dir: DataDir = None, as_json: AsJson = False
+    environment: Environment = None,
+    version: Version = None,
+    start: Start = None,
+    end: End = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show who calls whom, how often, and how often it fails."""
+    """Show who calls whom, how often, and how often it fails; --version is that of the called service."""
     from collector.cli_tables import edge_lines
 
     with asking(url, data_dir) as (_, answers):
-        answer = answers.topology(start=start, end=end)
+        answer = answers.topology(start=start, end=end, environment=environment, version=version)
     give(answer, edge_lines, as_json=as_json)
     raise typer.Exit(OK if answer["edges"] else NOTHING)
 
 
-@app.command()
+@app.command(short_help="Show how much is stored.")
 def stats(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show how much is stored."""
+    """Show how much is stored, and what a running collector has done since its start.
+
+    Exit status: 0, or 3 when the store is away and only the collector's own figures are known.
+    """
     from collector.cli_tables import stats_lines
 
     with asking(url, data_dir) as (_, answers):
-        give(answers.stats(), stats_lines, as_json=as_json)
+        answer = answers.stats()
+    give(answer, stats_lines, as_json=as_json)
+    raise typer.Exit(OK if answer["store_error"] is None else NOT_THERE)
 
 
 @app.command(short_help="Show what arrived of each process, and what is missing.")

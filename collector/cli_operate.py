@@ -15,9 +15,11 @@ from collector.cli_app import (
     AsJson,
     DataDir,
     End,
+    Environment,
     Query,
     Start,
     Url,
+    Version,
     app,
     asking,
     give,
@@ -49,6 +51,8 @@ def export(
         str, typer.Option(help="ndjson, csv, otlp-json, or chrome-trace with --trace-id.")
     ] = "ndjson",
     trace_id: Annotated[str | None, typer.Option(help="Only this trace.")] = None,
+    environment: Environment = None,
+    version: Version = None,
     start: Start = None,
     end: End = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="How many, newest first.")] = None,
@@ -67,8 +71,16 @@ def export(
                 raise UsageError("--format chrome-trace: name the trace with --trace-id")
             pieces = answers.export_trace(trace_id)
         else:
-            text = " ".join(query or [])
-            pieces = answers.export(format, q=text, start=start, end=end, trace_id=trace_id, limit=limit)
+            pieces = answers.export(
+                format,
+                q=" ".join(query or []),
+                start=start,
+                end=end,
+                trace_id=trace_id,
+                environment=environment,
+                version=version,
+                limit=limit,
+            )
         for piece in pieces:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
@@ -78,6 +90,8 @@ def export(
 def delete(
     query: Query = None,
     trace_id: Annotated[str | None, typer.Option(help="This trace.")] = None,
+    environment: Environment = None,
+    version: Version = None,
     start: Start = None,
     end: End = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -93,14 +107,21 @@ def delete(
     from collector.cli_text import count
 
     text = " ".join(query or [])
+    asked: dict[str, str | None] = {
+        "start": start,
+        "end": end,
+        "trace_id": trace_id,
+        "environment": environment,
+        "version": version,
+    }
     place = place_of(url, data_dir)
     if not yes:
         with place.answers() as answers:
-            page = answers.logs(text, start=start, end=end, trace_id=trace_id, limit=1, total=True)
+            page = answers.logs(text, limit=1, total=True, **asked)
         if not typer.confirm(f"Delete {count(page['total'], 'record')} from {place.data_dir or place.url}?"):
             raise typer.Exit(NOTHING)
     with place.writer() as target:
-        answer = target.delete(text, start=start, end=end, trace_id=trace_id)
+        answer = target.delete(text, **asked)
     give(answer, lambda given, width: [f"{count(given['deleted'], 'record')} deleted."], as_json=as_json)
     raise typer.Exit(OK if answer["deleted"] else NOTHING)
 

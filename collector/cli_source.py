@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from collector.errors import CollectorError, Unreachable
+from tracing.line import format_timestamp
 
 if TYPE_CHECKING:
     from collector.api.answers import Answers
@@ -58,6 +60,25 @@ class Place:
             return ""
         flag, value = ("--url", self.url) if self.data_dir is None else ("--data-dir", self.data_dir)
         return f"{flag} {shlex.quote(str(value))}"
+
+    def link(self, path: str, **query: str | int | bool | None) -> str:
+        """The address under which a running collector gives an answer again, its times made absolute.
+
+        Raises:
+            UsageError: the place is a data directory.
+            QueryError: a time cannot be understood.
+        """
+        if self.url is None:
+            raise UsageError("--link needs a running collector (--url); a data directory has no addresses")
+        from collector.api.words import read_time
+        from collector.client import address_of
+
+        now_ns = time.time_ns()
+        for name in ("start", "end"):
+            given = query.get(name)
+            if isinstance(given, str) and (time_ns := read_time(given, now_ns)) is not None:
+                query[name] = format_timestamp(time_ns)
+        return address_of(self.url, f"/api/v1/{path}", query)
 
     @contextlib.contextmanager
     def answers(self) -> Iterator[Answers | CollectorClient]:

@@ -193,15 +193,18 @@ def ledger_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
 
 def stats_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
     """What is stored, and with a running service what it has done since its start."""
-    facts = [
-        ("records", grouped(answer["records"])),
-        ("  logs", grouped(answer["logs"])),
-        ("  spans", grouped(answer["spans"])),
-        ("on disk", bytes_text(answer["bytes"])),
-        ("partitions", grouped(answer["partitions"])),
-        ("oldest", day_and_time(answer["oldest"]) if answer["oldest"] else "–"),
-        ("newest", day_and_time(answer["newest"]) if answer["newest"] else "–"),
-    ]
+    if answer["store_error"] is None:
+        facts = [
+            ("records", grouped(answer["records"])),
+            ("  logs", grouped(answer["logs"])),
+            ("  spans", grouped(answer["spans"])),
+            ("on disk", bytes_text(answer["bytes"])),
+            ("partitions", grouped(answer["partitions"])),
+            ("oldest", day_and_time(answer["oldest"]) if answer["oldest"] else "–"),
+            ("newest", day_and_time(answer["newest"]) if answer["newest"] else "–"),
+        ]
+    else:
+        facts = [("store", f"away: {clean(answer['store_error'])}")]
     for part in ("intake", "wal", "indexing"):
         for name, value in (answer[part] or {}).items():
             facts.append((f"{part}.{name}", grouped(value) if isinstance(value, int) else str(value)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from collector.api.filters import RecordFilters
 from collector.cli_source import Place, UsageError
 from collector.cli_tables import RecordDrawing
 from collector.cli_text import Screen, count
@@ -15,10 +16,20 @@ from collector.errors import Unreachable
 JsonObject = dict[str, Any]
 
 
-def show_tail(place: Place, query: str, *, limit: int, follow: bool, as_json: bool, screen: Screen) -> int:
+def show_tail(
+    place: Place,
+    query: str,
+    filters: RecordFilters,
+    *,
+    limit: int,
+    follow: bool,
+    as_json: bool,
+    screen: Screen,
+) -> int:
     """Show the newest records, then with `follow` every new one until Ctrl-C.
 
     Args:
+        query, filters: what the records must be.
         limit: how many of those that are there already.
         as_json: one record a line.
     Returns:
@@ -28,9 +39,9 @@ def show_tail(place: Place, query: str, *, limit: int, follow: bool, as_json: bo
         raise UsageError("--follow needs a running collector (--url); a data directory alone does not change")
     writer = _Writer(screen, as_json=as_json)
     # The stream is opened before the page is asked for, so that nothing falls between the two.
-    stream = place.client().tail(query) if follow else None
+    stream = place.client().tail(query, **filters) if follow else None
     with place.answers() as answers:
-        page = answers.logs(query, limit=limit) if limit else {"records": []}
+        page = answers.logs(query, limit=limit, **filters) if limit else {"records": []}
     for record in reversed(page["records"]):
         writer.record(record)
     if stream is None:

@@ -13,21 +13,24 @@ from dataclasses import dataclass
 from typing import Final, Protocol, Unpack
 
 from collector.api import exports, rates, shapes, templates, views
-from collector.api.filters import OriginFilters, RecordFilters
+from collector.api.filters import DeploymentFilters, OriginFilters, RecordFilters
 from collector.api.letters import DeadLetterAnswers
 from collector.api.pages import newest_pages
 from collector.api.shapes import JsonObject, plain
-from collector.api.words import checked_trace_id, read_duration, read_filters, read_time
+from collector.api.traces import TracesAsked, traces_of
+from collector.api.words import checked_trace_id, read_duration, read_filters, read_structure, read_time
 from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
-from collector.errors import NotFound, QueryError
+from collector.errors import NotFound, QueryError, StoreFailed
 from collector.ledger import Ledger
 from collector.model import Trace
 from collector.store.conditions import And, Condition, Range
-from collector.store.contract import EVERYTHING, Store
+from collector.store.contract import EVERYTHING, MINUTE_NS, Store, StoreStats
+from collector.store.paging import read_cursor
 from collector.trace.build import build_trace
 
 PAGE_RECORDS_MAX: Final = 1_000  # longest page; whoever wants all of it exports
-WINDOW_DEFAULT: Final = "15m"  # what "root cause of now" looks at, when only the mode is given
+WINDOW_DEFAULT_NS: Final = 60 * MINUTE_NS  # of a stretch of time whose beginning nobody named
+CAUSE_WINDOW_DEFAULT_NS: Final = 15 * MINUTE_NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,32 +110,37 @@ class Answers:
         min_duration: str | int | None = None,
         error: bool | None = None,
         limit: int = 20,
+        cursor: str | None = None,
         **origin: Unpack[OriginFilters],
     ) -> JsonObject:
-        """Traces with a record that matches, newest first (`shapes.TracesObject`).
+        """Traces with a record that matches, newest first, a page at a time (`shapes.TracesObject`).
 
         Args:
-            q: search text; the empty text matches all.
-            start: earliest time, in human words or epoch nanoseconds, included.
+            q: search text; the empty text matches all; `a >> b` and `a > b` ask how spans stand.
+            start: earliest time of a matching record, in human words or epoch nanoseconds, included.
             end: latest time, not included.
             operation: the matching span's name.
             min_duration: of the whole trace, as `250ms` or in nanoseconds.
             error: whether the trace has an error; `None`: either.
             limit: how many, at most `page_records_max`.
-            origin: of the matching record.
+            cursor: of the page before.
+            origin: of the matching record; with a structure: of every one.
         Raises:
-            QueryError: a text cannot be understood, or the limit is out of range.
+            QueryError: a text cannot be understood, the limit is out of range, or the cursor is not ours.
         """
         start_ns, end_ns = self._times(start, end)
-        found = self._store.find_traces(
-            self.condition(q, operation=operation, **origin),
+        asked = TracesAsked(
             start_ns=start_ns,
             end_ns=end_ns,
             min_duration_ns=read_duration(min_duration),
             error=error,
             limit=self._checked_limit(limit),
+            before=None if cursor is None else read_cursor(cursor),
         )
-        return plain(shapes.TracesObject(traces=[views.summary_view(summary) for summary in found]))
+        filters = self.condition(operation=operation, **origin)
+        structure = read_structure(q, self._clock_ns())
+        records_max = self._limits.trace_records_max
+        return plain(traces_of(self._store, structure, filters, asked, trace_records_max=records_max))
 
     def logs(
         self,
@@ -243,7 +251,12 @@ class Answers:
         return exports.chrome_trace(self.trace_model(trace_id))
 
     def root_cause(
-        self, trace_id: str | None = None, *, start: str | int | None = None, end: str | int | None = None
+        self,
+        trace_id: str | None = None,
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """What caused the fault of a trace, or of a time range (`shapes.VerdictObject`).
 
@@ -251,25 +264,31 @@ class Answers:
             trace_id: the trace; or:
             start: beginning of the time range, by default 15 minutes before its end.
             end: end of the time range, by default now.
+            deployment: of a time range: only traces with a record of it; what is normal is learned from
+                traces of the same environment and of any version.
         Raises:
             QueryError: both or neither were given, or one cannot be understood.
             NotFound: nothing is stored under the trace id.
         """
         if trace_id is not None:
-            if start is not None or end is not None:
-                raise QueryError("root cause: name a trace_id or a time range, not both")
+            if any(given is not None for given in (start, end, *deployment.values())):
+                raise QueryError(
+                    "root cause: name a trace_id, or a time range (perhaps with environment and version),"
+                    " not both"
+                )
             status_of = self._ledger.trace_status if self._ledger is not None else None
             verdict = root_cause_of_trace(self._store, checked_trace_id(trace_id), status_of=status_of)
             return plain(views.verdict_view(verdict))
         if start is None and end is None:
-            raise QueryError(
-                f"root cause: name a trace_id or a time range, for instance start={WINDOW_DEFAULT}"
-            )
-        start_ns, end_ns = self._times(WINDOW_DEFAULT if start is None else start, end)
-        window_end_ns = self._clock_ns() if end_ns is None else end_ns
-        if start_ns is None or start_ns >= window_end_ns:
-            raise QueryError("root cause: the time range is empty; start must be before end")
-        verdict = root_cause_of_window(self._store, start_ns, window_end_ns)
+            raise QueryError("root cause: name a trace_id or a time range, for instance start=15m")
+        start_ns, end_ns = self._window(start, end, CAUSE_WINDOW_DEFAULT_NS)
+        verdict = root_cause_of_window(
+            self._store,
+            start_ns,
+            end_ns,
+            condition=self.condition(**deployment),
+            measure=self.condition(environment=deployment.get("environment")),
+        )
         return plain(views.verdict_view(verdict))
 
     def services(
@@ -277,12 +296,11 @@ class Answers:
         *,
         start: str | int | None = None,
         end: str | int | None = None,
-        environment: str | None = None,
-        version: str | None = None,
+        **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """Every service seen (`shapes.ServicesObject`)."""
         start_ns, end_ns = self._times(start, end)
-        condition = self.condition(environment=environment, version=version)
+        condition = self.condition(**deployment)
         found = self._store.services(condition, start_ns=start_ns, end_ns=end_ns)
         services = [views.same_fields(item, shapes.ServiceObject) for item in found]
         return plain(shapes.ServicesObject(services=services))
@@ -293,12 +311,11 @@ class Answers:
         *,
         start: str | int | None = None,
         end: str | int | None = None,
-        environment: str | None = None,
-        version: str | None = None,
+        **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """Every operation of a service (`shapes.OperationsObject`); of an unknown service: none."""
         start_ns, end_ns = self._times(start, end)
-        condition = self.condition(environment=environment, version=version)
+        condition = self.condition(**deployment)
         found = self._store.operations(service, condition, start_ns=start_ns, end_ns=end_ns)
         operations = [views.same_fields(item, shapes.OperationObject) for item in found]
         return plain(shapes.OperationsObject(service=service, operations=operations))
@@ -336,17 +353,14 @@ class Answers:
         end: str | int | None = None,
         step: str | int | None = None,
         operation: str | None = None,
-        environment: str | None = None,
-        version: str | None = None,
+        **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """Requests that a service answered, those that failed, and how long they took, step by step.
 
         The same as `rates`, of its spans that came in from elsewhere (`SERVER` and `CONSUMER`) only.
         """
         start_ns, end_ns = self._window(start, end)
-        condition = self.condition(
-            service=service, operation=operation, environment=environment, version=version
-        )
+        condition = self.condition(service=service, operation=operation, **deployment)
         requests = And((condition, rates.REQUESTS))
         return plain(rates.rates(self._store, requests, start_ns, end_ns, read_duration(step)))
 
@@ -374,23 +388,38 @@ class Answers:
         limit = self._checked_limit(limit)
         return plain(templates.templates(self._store, condition, start_ns, end_ns, limit=limit))
 
-    def topology(self, *, start: str | int | None = None, end: str | int | None = None) -> JsonObject:
-        """Who calls whom (`shapes.TopologyObject`)."""
+    def topology(
+        self,
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        **deployment: Unpack[DeploymentFilters],
+    ) -> JsonObject:
+        """Who calls whom (`shapes.TopologyObject`); environment and version are those of the called."""
         start_ns, end_ns = self._times(start, end)
+        condition = self.condition(**deployment)
         edges = [
             views.same_fields(edge, shapes.EdgeObject)
-            for edge in self._store.edges(start_ns=start_ns, end_ns=end_ns)
+            for edge in self._store.edges(condition, start_ns=start_ns, end_ns=end_ns)
         ]
-        seen = {item.service for item in self._store.services(start_ns=start_ns, end_ns=end_ns)}
+        seen = {item.service for item in self._store.services(condition, start_ns=start_ns, end_ns=end_ns)}
         names = seen | {edge.caller for edge in edges} | {edge.callee for edge in edges}
         return plain(shapes.TopologyObject(services=sorted(names), edges=edges))
 
     def stats(self) -> JsonObject:
-        """Counts and sizes (`shapes.StatsObject`); `records` counts logs and spans, each once."""
+        """Counts and sizes (`shapes.StatsObject`); `records` counts logs and spans, each once.
+
+        A store that is away costs its own figures only: what waits for it is worth knowing just then.
+        """
         counters = {
             name: None if part is None else dict(part.stats()) for name, part in self._counted.items()
         }
-        return plain(views.stats_view(self._store.stats(), **counters))
+        stored: StoreStats | StoreFailed
+        try:
+            stored = self._store.stats()
+        except StoreFailed as error:
+            stored = error
+        return plain(views.stats_view(stored, **counters))
 
     def ledger(self) -> JsonObject:
         """What arrived of each process, and what is missing (`shapes.LedgerObject`)."""
@@ -428,11 +457,13 @@ class Answers:
         """
         return read_filters(q, self._clock_ns(), operation=operation, **filters)
 
-    def _window(self, start: str | int | None, end: str | int | None) -> tuple[int, int]:
-        """A stretch of time with both its ends."""
+    def _window(
+        self, start: str | int | None, end: str | int | None, default_ns: int = WINDOW_DEFAULT_NS
+    ) -> tuple[int, int]:
+        """A stretch of time with both its ends; by default it ends now, and is `default_ns` long."""
         start_ns, end_ns = self._times(start, end)
         end_ns = self._clock_ns() if end_ns is None else end_ns
-        start_ns = end_ns - rates.WINDOW_DEFAULT_NS if start_ns is None else start_ns
+        start_ns = end_ns - default_ns if start_ns is None else start_ns
         if start_ns >= end_ns:
             raise QueryError("the time range is empty; start must be before end")
         return start_ns, end_ns

@@ -39,6 +39,7 @@ VERSION: Final = Parameter(name="version", kind="text", description="`service.ve
 OPERATION: Final = Parameter(
     name="operation", kind="text", description="name of a span", example="POST /orders"
 )
+CURSOR: Final = Parameter(name="cursor", kind="text", description="`cursor` of the page before")
 STEP: Final = Parameter(
     name="step",
     kind="duration",
@@ -75,11 +76,20 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     Question(
         name="findTraces",
         path="/api/v1/traces",
-        summary="Find traces, newest first",
+        summary="Find traces, newest first, a page at a time",
         ask=lambda answers, given: answers.traces(**given),
         answer=shapes.TracesObject,
         parameters=(
-            QUERY,
+            Parameter(
+                name="q",
+                kind="text",
+                description=(
+                    "search text; `a >> b`: a span like `a` and anywhere below it one like `b`; `a > b`: a"
+                    " child like `b`; empty: everything"
+                ),
+                example="service:gateway >> service:payments level:ERROR",
+                default="",
+            ),
             START,
             END,
             SERVICE,
@@ -99,6 +109,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
                 example=True,
             ),
             _limit(20),
+            CURSOR,
         ),
         problems=("invalid-query",),
     ),
@@ -122,7 +133,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
             START,
             END,
             _limit(50),
-            Parameter(name="cursor", kind="text", description="`cursor` of the page before"),
+            CURSOR,
             Parameter(name="total", kind="boolean", description="count all that match, too", example=False),
         ),
         problems=("invalid-query",),
@@ -154,7 +165,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         summary="What caused the fault of a trace, or of a time range, with the records that prove it",
         ask=lambda answers, given: answers.root_cause(**given),
         answer=shapes.VerdictObject,
-        parameters=(TRACE_ID, START, END),
+        parameters=(TRACE_ID, START, END, ENVIRONMENT, VERSION),
         problems=("invalid-query", "not-found"),
     ),
     Question(
@@ -208,13 +219,13 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         summary="Who calls whom",
         ask=lambda answers, given: answers.topology(**given),
         answer=shapes.TopologyObject,
-        parameters=(START, END),
+        parameters=(ENVIRONMENT, VERSION, START, END),
         problems=("invalid-query",),
     ),
     Question(
         name="getStats",
         path="/api/v1/stats",
-        summary="Counts and sizes; `records` counts logs and spans, each once",
+        summary="Counts and sizes; `records` counts logs and spans, each once; null: the store is away",
         ask=lambda answers, given: answers.stats(),
         answer=shapes.StatsObject,
     ),

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TypedDict
 
 
-class OriginFilters(TypedDict, total=False):
-    """Where a record comes from; absent or `None`: from anywhere."""
+class DeploymentFilters(TypedDict, total=False):
+    """Which deployment a record comes from; absent or `None`: from any."""
 
-    service: str | None
     environment: str | None  # `deployment.environment.name`, or `deployment.environment` as it was called
     version: str | None  # `service.version`
+
+
+class OriginFilters(DeploymentFilters, total=False):
+    """Where a record comes from."""
+
+    service: str | None
 
 
 class RecordFilters(OriginFilters, total=False):

@@ -10,7 +10,6 @@ from collector.store.conditions import And, Condition, Equals, Or
 from collector.store.contract import MINUTE_NS, Store, Timeline
 from tracing.line import format_timestamp
 
-WINDOW_DEFAULT_NS: Final = 60 * MINUTE_NS
 STEPS_DEFAULT_MAX: Final = 120  # as many points as a chart shows apart
 # Spans that something outside the service was waiting for, or had sent.
 REQUESTS: Final[Condition] = And(

@@ -135,9 +135,10 @@ class TraceSummaryObject(_Shape, frozen=True, kw_only=True):
 
 
 class TracesObject(_Shape, frozen=True, kw_only=True):
-    """Traces, newest first."""
+    """A page of traces, newest first. One that was asked for a structure may be short and not the last."""
 
     traces: list[TraceSummaryObject]
+    cursor: str | None  # for the next page; null: this was the last
 
 
 class LogsObject(_Shape, frozen=True, kw_only=True):
@@ -307,20 +308,24 @@ class TopologyObject(_Shape, frozen=True, kw_only=True):
 
 
 class StatsObject(_Shape, frozen=True, kw_only=True):
-    """The state of the collector. `records` counts logs and spans, each once."""
+    """The state of the collector. `records` counts logs and spans, each once.
 
-    records: int
-    logs: int
-    spans: int
-    span_starts: int
-    losses: int
-    partitions: int
-    damaged_partitions: int  # set aside since the store was made
-    damaged_records: int  # that were in them, as far as is known
-    bytes: int
+    When the store does not answer its figures are null, and everything else is there.
+    """
+
+    store_error: str | None  # why the store does not answer; null: it does
+    records: int | None
+    logs: int | None
+    spans: int | None
+    span_starts: int | None
+    losses: int | None
+    partitions: int | None
+    damaged_partitions: int | None  # set aside since the store was made
+    damaged_records: int | None  # that were in them, as far as is known
+    bytes: int | None
     oldest: str | None
     newest: str | None
-    durable_seq: int
+    durable_seq: int | None
     intake: JsonObject | None  # counters since the start, by name; null without a running service
     wal: JsonObject | None
     indexing: JsonObject | None

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
 
 from collector.api import shapes
 from collector.api.shapes import JsonObject
+from collector.errors import CollectorError
 from collector.model import Cause, Evidence, Record, SpanNode, Trace, Verdict, resource_key
 from collector.receive.lines import line_fields
 from collector.store.contract import StoreStats, TraceSummary
 from tracing.line import format_timestamp
+
+_STORE_FIGURES: Final = (
+    "records", "logs", "spans", "span_starts", "losses", "partitions",
+    "damaged_partitions", "damaged_records", "bytes", "durable_seq",
+)  # fmt: skip
 
 
 def time_text(timestamp_ns: int | None) -> str | None:
@@ -93,22 +99,19 @@ def verdict_view(verdict: Verdict) -> shapes.VerdictObject:
 
 
 def stats_view(
-    stats: StoreStats, *, intake: JsonObject | None, wal: JsonObject | None, indexing: JsonObject | None
+    stats: StoreStats | CollectorError,
+    *,
+    intake: JsonObject | None,
+    wal: JsonObject | None,
+    indexing: JsonObject | None,
 ) -> shapes.StatsObject:
-    """The store's counts beside the counters of what fills it."""
+    """The store's counts, or why it has none to give, beside the counters of what fills it."""
+    known = msgspec.structs.asdict(stats) if isinstance(stats, StoreStats) else {}
     return shapes.StatsObject(
-        records=stats.records,
-        logs=stats.logs,
-        spans=stats.spans,
-        span_starts=stats.span_starts,
-        losses=stats.losses,
-        partitions=stats.partitions,
-        damaged_partitions=stats.damaged_partitions,
-        damaged_records=stats.damaged_records,
-        bytes=stats.bytes,
-        oldest=time_text(stats.oldest_ns),
-        newest=time_text(stats.newest_ns),
-        durable_seq=stats.durable_seq,
+        store_error=None if known else str(stats),
+        **{name: known.get(name) for name in _STORE_FIGURES},
+        oldest=time_text(known.get("oldest_ns")),
+        newest=time_text(known.get("newest_ns")),
         intake=intake,
         wal=wal,
         indexing=indexing,

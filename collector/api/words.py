@@ -8,13 +8,11 @@ from typing import Final, Unpack
 from collector.api.filters import RecordFilters
 from collector.errors import QueryError
 from collector.settings import did_you_mean
-from collector.store.conditions import And, Condition, Equals, Or, Range
+from collector.store.conditions import ENVIRONMENT_FIELDS, And, Condition, Equals, Or, Range, Structure
 from collector.store.contract import EVERYTHING
 from tracing import semconv as sc
 
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
-# Under today's name, and under the one it had before OpenTelemetry's semantic conventions 1.27.
-_ENVIRONMENT_FIELDS: Final = (f"resource.{sc.DEPLOYMENT_ENVIRONMENT}", "resource.deployment.environment")
 
 
 def checked_trace_id(text: str) -> str:
@@ -57,6 +55,19 @@ def read_search(q: str, now_ns: int) -> Condition:
     return parse_query(q, now_ns=now_ns)
 
 
+def read_structure(q: str, now_ns: int) -> Structure:
+    """How spans are to stand in a trace; see `collector.query`.
+
+    Raises:
+        QueryError: with the position.
+    """
+    if not q.strip():
+        return Structure(steps=(EVERYTHING,), direct=(False,))
+    from collector.query import parse_structure
+
+    return parse_structure(q, now_ns=now_ns)
+
+
 def read_time(value: str | int | None, now_ns: int) -> int | None:
     """Epoch nanoseconds of a time in human words; a number is nanoseconds already.
 
@@ -97,7 +108,7 @@ def read_filters(
     if (service := filters.get("service")) is not None:
         parts.append(Equals("service", service))
     if (environment := filters.get("environment")) is not None:
-        parts.append(Or(tuple(Equals(field, environment) for field in _ENVIRONMENT_FIELDS)))
+        parts.append(Or(tuple(Equals(field, environment) for field in ENVIRONMENT_FIELDS)))
     if (version := filters.get("version")) is not None:
         parts.append(Equals(f"resource.{sc.SERVICE_VERSION}", version))
     if operation is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Self, Unpack
 from urllib.parse import quote
 
-from collector.api.filters import OriginFilters, RecordFilters
+from collector.api.filters import DeploymentFilters, OriginFilters, RecordFilters
 from collector.client.imports import IMPORT_HEADERS, import_bodies
 from collector.client.letters import DeadLetterClient
 from collector.client.wire import DEFAULT_URL, JsonObject, Stream, Wire, lines_of, object_of
@@ -94,9 +94,10 @@ class CollectorClient:
         min_duration: str | int | None = None,
         error: bool | None = None,
         limit: int = 20,
+        cursor: str | None = None,
         **origin: Unpack[OriginFilters],
     ) -> JsonObject:
-        """Traces with a record that matches, newest first; see `Answers.traces`."""
+        """Traces with a record that matches, newest first, a page at a time; see `Answers.traces`."""
         return self._ask(
             "traces",
             q=q or None,
@@ -106,6 +107,7 @@ class CollectorClient:
             min_duration=_length(min_duration),
             error=error,
             limit=limit,
+            cursor=cursor,
             **origin,
         )
 
@@ -153,22 +155,32 @@ class CollectorClient:
             **filters,
         )
 
-    def root_cause(self, trace_id: str | None = None, *, start: Time = None, end: Time = None) -> JsonObject:
+    def root_cause(
+        self,
+        trace_id: str | None = None,
+        *,
+        start: Time = None,
+        end: Time = None,
+        **deployment: Unpack[DeploymentFilters],
+    ) -> JsonObject:
         """What caused the fault of a trace, or of a time range; see `Answers.root_cause`."""
-        return self._ask("root-cause", trace_id=trace_id, start=_time(start), end=_time(end))
+        return self._ask(
+            "root-cause",
+            trace_id=trace_id,
+            start=_time(start),
+            end=_time(end),
+            **deployment,
+        )
 
     def services(
         self,
         *,
         start: Time = None,
         end: Time = None,
-        environment: str | None = None,
-        version: str | None = None,
+        **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """Every service seen."""
-        return self._ask(
-            "services", start=_time(start), end=_time(end), environment=environment, version=version
-        )
+        return self._ask("services", start=_time(start), end=_time(end), **deployment)
 
     def operations(
         self,
@@ -176,12 +188,11 @@ class CollectorClient:
         *,
         start: Time = None,
         end: Time = None,
-        environment: str | None = None,
-        version: str | None = None,
+        **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """Every operation of a service; of an unknown service: none."""
         path = f"services/{quote(service, safe='')}/operations"
-        return self._ask(path, start=_time(start), end=_time(end), environment=environment, version=version)
+        return self._ask(path, start=_time(start), end=_time(end), **deployment)
 
     def service_rates(
         self,
@@ -191,8 +202,7 @@ class CollectorClient:
         end: Time = None,
         step: str | int | None = None,
         operation: str | None = None,
-        environment: str | None = None,
-        version: str | None = None,
+        **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """Requests of a service, failures and durations, step by step; see `Answers.service_rates`."""
         return self._ask(
@@ -201,8 +211,7 @@ class CollectorClient:
             end=_time(end),
             step=_length(step),
             operation=operation,
-            environment=environment,
-            version=version,
+            **deployment,
         )
 
     def rates(
@@ -238,9 +247,15 @@ class CollectorClient:
         """What the logs that match say, values left out, most frequent first; see `Answers.templates`."""
         return self._ask("templates", q=q or None, start=_time(start), end=_time(end), limit=limit, **filters)
 
-    def topology(self, *, start: Time = None, end: Time = None) -> JsonObject:
-        """Who calls whom."""
-        return self._ask("topology", start=_time(start), end=_time(end))
+    def topology(
+        self,
+        *,
+        start: Time = None,
+        end: Time = None,
+        **deployment: Unpack[DeploymentFilters],
+    ) -> JsonObject:
+        """Who calls whom; see `Answers.topology`."""
+        return self._ask("topology", start=_time(start), end=_time(end), **deployment)
 
     def stats(self) -> JsonObject:
         """Counts and sizes; `records` counts logs and spans, each once."""

@@ -243,6 +243,11 @@ def error_of(status: int, body: bytes) -> CollectorError:
     return CollectorError(detail)
 
 
+def address_of(url: str, path: str, query: Mapping[str, str | int | bool | None]) -> str:
+    """The full address of an answer; parameters that are `None` are left out."""
+    return url.rstrip("/") + _target(path, query)
+
+
 def _target(path: str, query: Mapping[str, str | int | bool | None] | None) -> str:
     given = {key: _text(value) for key, value in (query or {}).items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path

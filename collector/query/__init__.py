@@ -7,12 +7,16 @@ order_id:[10 TO 20]               both ends included           {10 TO 20}       
 duration:>250ms status:>=500      comparisons                  name:GET*             wildcards * and ?
 http.route:/orders/{id}           : and / need no quotes       user.id:*             has the field
 attributes.service:x              an attribute that is called as a field of ours is
+a >> b                            a span like a, and anywhere below it one like b     (traces only)
+a > b                             b is a child of a                                   (traces only)
 ```
 
-Juxtaposition is AND and binds least: `a b OR c` is `a AND (b OR c)`.
+Juxtaposition is AND: `a b OR c` is `a AND (b OR c)`. `>>` and `>` stand between blanks and bind least of
+all: `a b >> c > d` is a span like `a AND b`, below it one like `c`, which has a child like `d`. A span is
+like what it or one of its log lines matches. The signs are TraceQL's (Grafana Tempo, "Structural operators").
 """
 
-from collector.query.language import QUERY_CHARS_MAX, parse_query
+from collector.query.language import QUERY_CHARS_MAX, parse_query, parse_structure
 from collector.query.times import parse_duration, parse_time
 
-__all__ = ["QUERY_CHARS_MAX", "parse_duration", "parse_query", "parse_time"]
+__all__ = ["QUERY_CHARS_MAX", "parse_duration", "parse_query", "parse_structure", "parse_time"]

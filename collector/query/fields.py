@@ -10,6 +10,7 @@ from typing import Final
 from collector.errors import QueryError
 from collector.query.times import parse_duration, parse_time
 from collector.store.conditions import (
+    ENVIRONMENT_FIELDS,
     NUMBER_FIELDS,
     TEXT_FIELDS,
     WORD_FIELDS,
@@ -38,7 +39,6 @@ ALIASES: Final = {
     "span": "span_id",
     "parent": "parent_span_id",
     "operation": "name",
-    "environment": f"resource.{sc.DEPLOYMENT_ENVIRONMENT}",
     "version": f"resource.{sc.SERVICE_VERSION}",
 }
 # `status:500` means the answer of an HTTP call, under today's name and the ones before.
@@ -51,6 +51,8 @@ _DIGITS_MAX: Final = 4_000  # Python reads no longer integers
 
 def quoted(field: str | None, text: str) -> Condition:
     """Text in quotes: words in a row, or exactly this value."""
+    if field == "environment":
+        return Or(tuple(_exactly(name, text) for name in ENVIRONMENT_FIELDS))
     field = _own_name(field)
     if field in WORD_FIELDS:
         return _words(field, text)
@@ -59,6 +61,8 @@ def quoted(field: str | None, text: str) -> Condition:
 
 def equal(field: str | None, text: str, *, now_ns: int | None) -> Condition:
     """Text without quotes: a word, a value, a number."""
+    if field == "environment":
+        return quoted(field, text)
     field = _own_name(field)
     if field in WORD_FIELDS:
         return _words(field, text)
@@ -75,6 +79,8 @@ def equal(field: str | None, text: str, *, now_ns: int | None) -> Condition:
 
 def like(field: str | None, pattern: str) -> Condition:
     """A pattern of `*` and `?`."""
+    if field == "environment":
+        return Or(tuple(Wildcard(name, pattern) for name in ENVIRONMENT_FIELDS))
     field = _own_name(field)
     if field in _ID_FIELDS:
         pattern = pattern.lower()
@@ -85,6 +91,8 @@ def like(field: str | None, pattern: str) -> Condition:
 
 def existing(field: str) -> Condition:
     """`field:*`: the record has it."""
+    if field == "environment":
+        return Or(tuple(Exists(name) for name in ENVIRONMENT_FIELDS))
     return Exists(_own_name(field))
 
 

@@ -14,11 +14,12 @@ from luqum.exceptions import ParseError
 
 from collector.errors import QueryError
 from collector.query.fields import compared, equal, existing, like, quoted
-from collector.query.scanning import scan
-from collector.store.conditions import And, Condition, Everything, Not, Or
+from collector.query.scanning import Scanned, scan
+from collector.store.conditions import And, Condition, Everything, Not, Or, Structure
 
 QUERY_CHARS_MAX: Final = 8_192  # far beyond what a person types; a program can send a tree of conditions
 DEPTH_MAX: Final = 50  # of parentheses and negations
+STEPS_MAX: Final = 16  # of a structure; deeper relations are drawn by the chain itself
 
 _POSITION: Final = re.compile(r"at position (\d+)")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -36,16 +37,45 @@ def parse_query(text: str, *, now_ns: int | None = None) -> Condition:
     Raises:
         QueryError: with the position and what would be right.
     """
+    parts = _scanned(text)
+    if len(parts) > 1:
+        raise QueryError(
+            f"{parts[1].below} asks how spans stand in a trace, which only a search for traces can answer",
+            position=parts[1].start - len(parts[1].below),
+        )
+    return _condition(parts[0], text, now_ns)
+
+
+def parse_structure(text: str, *, now_ns: int | None = None) -> Structure:
+    """Read a search for traces: what spans must be, and how they must stand below each other.
+
+    Args:
+        text, now_ns: as for `parse_query`.
+    Raises:
+        QueryError: with the position and what would be right.
+    """
+    parts = _scanned(text)
+    if len(parts) > STEPS_MAX:
+        raise QueryError(f"{len(parts)} steps; at most {STEPS_MAX} are read", position=parts[STEPS_MAX].start)
+    return Structure(
+        steps=tuple(_condition(part, text, now_ns) for part in parts),
+        direct=tuple(part.below == ">" for part in parts),
+    )
+
+
+def _scanned(text: str) -> list[Scanned]:
     if len(text) > QUERY_CHARS_MAX:
         raise QueryError(f"a search of {len(text)} characters; at most {QUERY_CHARS_MAX} are read")
-    scanned = scan(text)
-    escaped = "".join(scanned.text)
-    if not escaped.strip():
+    return scan(text)
+
+
+def _condition(scanned: Scanned, text: str, now_ns: int | None) -> Condition:
+    if scanned.is_blank:
         return Everything()
     try:
-        node = _parse(escaped)
+        node = _parse("".join(scanned.text))
     except ParseError as error:
-        raise _syntax_error(str(error), text, scanned.origins) from None
+        raise _syntax_error(str(error), text, scanned) from None
     return _Reader(scanned.origins, now_ns).read(node, None, 0)
 
 
@@ -63,12 +93,14 @@ def _parse(text: str) -> tree.Item:
     return node
 
 
-def _syntax_error(message: str, text: str, origins: list[int]) -> QueryError:
+def _syntax_error(message: str, text: str, scanned: Scanned) -> QueryError:
     found = _POSITION.search(message)
+    origins = scanned.origins
     if found is None:
-        if text.count("(") > text.count(")"):
-            return QueryError("a parenthesis is not closed", position=len(text))
-        return QueryError("the search ends where a word was expected", position=len(text))
+        end = origins[-1] + 1
+        if scanned.text.count("(") > scanned.text.count(")"):
+            return QueryError("a parenthesis is not closed", position=end)
+        return QueryError("the search ends where a word was expected", position=end)
     position = origins[min(int(found[1]), len(origins) - 1)]
     if text[position] == ")":
         if text[:position].rstrip().endswith("("):

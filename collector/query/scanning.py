@@ -18,6 +18,7 @@ _RANGE: Final = re.compile(
     r"[\[{]\s*(\"(?:[^\\\"]|\\.)*\"|\S+)\s+TO\s+(\"(?:[^\\\"]|\\.)*\"|[^\s]+?)\s*[\]}]"
 )
 _COMPARISON: Final = re.compile(r"[<>]=?\s*")
+_BELOW: Final = re.compile(r"(?<!\S)>>?(?!\S)")  # between blanks, where no comparison can stand
 _FUZZY_OR_BOOST: Final = re.compile(r"[~^][0-9.]*$")
 _SPECIAL: Final = frozenset(":^~(){}[]")
 _SPECIAL_AT_START: Final = frozenset("/\"'+-<>") | _SPECIAL
@@ -29,6 +30,13 @@ class Scanned:
 
     text: list[str] = field(default_factory=list)
     origins: list[int] = field(default_factory=list)
+    below: str = ""  # `>` or `>>` between this and what was scanned before
+    start: int = 0  # where it begins
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing to be read in it."""
+        return not "".join(self.text).strip()
 
     def put(self, characters: str, origin: int) -> None:
         """Add characters that stand at a place one after the other."""
@@ -42,13 +50,15 @@ class Scanned:
         self.origins += (origin, origin)
 
 
-def scan(text: str) -> Scanned:
-    """Escape a query for luqum.
+def scan(text: str) -> list[Scanned]:
+    """Escape a query for luqum; what `>` and `>>` part comes one by one.
 
     Raises:
-        QueryError: a quote is not closed, a field has no value, or it asks for likeness or weight.
+        QueryError: a quote is not closed, a field has no value, it asks for likeness or weight, or there is
+            nothing before or behind `>>`.
     """
-    scanned, position, in_value = Scanned(), 0, False
+    scanned, position, in_value, depth = Scanned(), 0, False, 0
+    parts = [scanned]
     while position < len(text):
         character = text[position]
         if character.isspace():
@@ -58,8 +68,14 @@ def scan(text: str) -> Scanned:
             position += 1
         elif character in "()":
             scanned.put(character, position)
+            depth += 1 if character == "(" else -1
             position += 1
             in_value = False
+        elif not in_value and (match := _BELOW.match(text, position)) and not _is_comparison(match, scanned):
+            _check_below(match, scanned, depth)
+            position = match.end()
+            scanned = Scanned(below=match[0], start=position)
+            parts.append(scanned)
         elif character == '"':
             position = _phrase(text, position, scanned)
             in_value = False
@@ -83,7 +99,23 @@ def scan(text: str) -> Scanned:
             in_value = False
     if in_value:
         raise QueryError("a field or comparison without a value at the end", position=len(text))
-    return scanned
+    if scanned.below and scanned.is_blank:
+        raise QueryError(f"nothing stands behind {scanned.below}", position=len(text))
+    return parts
+
+
+def _is_comparison(match: re.Match[str], before: Scanned) -> bool:
+    """`> 5` at the beginning is a comparison that lacks its field."""
+    return match[0] == ">" and before.is_blank and not before.below
+
+
+def _check_below(match: re.Match[str], before: Scanned, depth: int) -> None:
+    if depth > 0:
+        raise QueryError(
+            f"{match[0]} binds least of all and cannot stand in parentheses", position=match.start()
+        )
+    if before.is_blank:
+        raise QueryError(f"nothing stands before {match[0]}", position=match.start())
 
 
 def _phrase(text: str, start: int, scanned: Scanned) -> int:

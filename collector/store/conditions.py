@@ -16,6 +16,7 @@ import msgspec
 
 from collector.errors import QueryError
 from collector.model import Record
+from tracing import semconv as sc
 
 # Fields of the record line by the name that a person types; anything else names an attribute,
 # `attributes.` and `resource.` in front say which kind.
@@ -26,6 +27,9 @@ TEXT_FIELDS: Final = {
 NUMBER_FIELDS: Final = {"timestamp_ns", "duration_ns", "severity_number", "source.line"}
 WORD_FIELDS: Final = {"message", "exception.message"}
 TOKEN_CHARS_MAX: Final = 256
+# Where a deployment's environment stands: under today's name, and under the one it had before OpenTelemetry's
+# semantic conventions 1.27.
+ENVIRONMENT_FIELDS: Final = (f"resource.{sc.DEPLOYMENT_ENVIRONMENT}", "resource.deployment.environment")
 
 _TOKEN: Final = re.compile(r"\w+")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from collector.api import traces
 from collector.api.answers import AnswerLimits, Answers
 from collector.api.words import checked_trace_id
-from collector.errors import NotFound, QueryError
+from collector.errors import NotFound, QueryError, StoreFailed
 from collector.model import Record, Status
+from collector.store.contract import StoreStats
 from collector.store.memory import MemoryStore
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -187,11 +190,90 @@ def test_facets_count_values(answers: Answers) -> None:
         answers.facets("message")
 
 
+def test_traces_come_page_by_page(answers: Answers) -> None:
+    """In the order of one long list; the last page has no cursor, and a foreign cursor is refused."""
+    first = answers.traces(limit=1)
+    second = answers.traces(limit=1, cursor=first["cursor"])
+    assert [page["traces"][0]["trace_id"] for page in (first, second)] == [OTHER, TRACE]
+    assert (first["cursor"] is None, second["cursor"]) == (False, None)
+    assert answers.traces(limit=2)["cursor"] is None
+    with pytest.raises(QueryError, match="not a cursor of ours"):
+        answers.traces(cursor="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("service:gateway >> service:orders", [TRACE]),
+        ("service:gateway > level:ERROR", [TRACE]),
+        ("service:orders >> service:gateway", []),
+        ("service:gateway >> message", [TRACE]),
+        ("service:gateway", [OTHER, TRACE]),
+    ],
+)
+def test_traces_are_found_by_how_spans_stand(answers: Answers, q: str, found: list[str]) -> None:
+    """By spans and by their log lines; everything else that can be asked of a trace holds as well."""
+    assert [trace["trace_id"] for trace in answers.traces(q)["traces"]] == found
+    assert answers.traces(q, min_duration="1h")["traces"] == []
+    narrow = answers.traces(q, start=NOW_NS - 60 * S, end=NOW_NS - 59 * S)["traces"]
+    assert [trace["trace_id"] for trace in narrow] == [one for one in found if one == TRACE and ">" not in q]
+
+
+def test_a_structure_of_one_service(answers: Answers) -> None:
+    """Filters hold for the record of every step."""
+    assert answers.traces("service:gateway >> level:ERROR", service="orders")["traces"] == []
+    assert answers.traces("span_kind:* >> level:ERROR", service="orders")["traces"] == []
+
+
+def test_a_rare_structure_is_looked_for_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many chains for a page, also none that fits; the cursors lead to the end, and nothing twice."""
+    monkeypatch.setattr(traces, "CHAINS_MAX", 10)
+    monkeypatch.setattr(traces, "CANDIDATES_AT_ONCE", 3)
+    store = MemoryStore()
+    rare = {7, 31, 32}
+    for n in range(40):
+        trace_id, at_ns, parent = f"{n + 1:032x}", (100 - n) * S, "a" * 16 if n in rare else None
+        top = span("top", "a" * 16, None, at_ns, service="top", trace_id=trace_id)
+        leaf = span("leaf", "b" * 16, parent, at_ns, service="leaf", trace_id=trace_id)
+        store.append([structs.replace(one, uid=f"{n}-{one.uid}") for one in (top, leaf)])
+    store.refresh()
+    answers = Answers(store, clock_ns=lambda: NOW_NS)
+    found: list[int] = []
+    pages = 0
+    cursor = None
+    while pages == 0 or cursor is not None:
+        page = answers.traces("service:top > service:leaf", limit=2, cursor=cursor)
+        found += [int(trace["trace_id"], 16) - 1 for trace in page["traces"]]
+        cursor, pages = page["cursor"], pages + 1
+    assert found == sorted(rare, reverse=True)
+    assert pages > 3
+
+
+class _StoreAway(MemoryStore):
+    """A store on the other side of a network that is gone."""
+
+    def stats(self) -> StoreStats:
+        raise StoreFailed("the cluster does not answer")
+
+
+def test_stats_say_what_is_known_while_the_store_is_away() -> None:
+    """What waits for the store is counted, what is in it is not guessed."""
+
+    class Counts:
+        def stats(self) -> dict[str, int]:
+            return {"lag_records": 7}
+
+    stats = Answers(_StoreAway(), indexing=Counts()).stats()
+    assert stats["store_error"] == "the cluster does not answer"
+    assert stats["indexing"] == {"lag_records": 7}
+    assert all(stats[name] is None for name in ("records", "logs", "spans", "bytes", "oldest", "durable_seq"))
+
+
 def test_stats_count_logs_and_spans(answers: Answers) -> None:
     """`records` is both; what does not run is null."""
     stats = answers.stats()
     assert (stats["records"], stats["logs"], stats["spans"], stats["intake"]) == (5, 2, 3, None)
-    assert stats["oldest"] == "2026-11-24T03:32:11.000000000Z"
+    assert (stats["oldest"], stats["store_error"]) == ("2026-11-24T03:32:11.000000000Z", None)
 
 
 def test_an_export_is_everything_page_by_page(answers: Answers) -> None:
@@ -205,3 +287,58 @@ def test_an_export_is_everything_page_by_page(answers: Answers) -> None:
     assert b"".join(small.export("csv", q="message", level="FATAL")).count(b"\r\n") == 1
     with pytest.raises(QueryError, match="ndjson, csv, otlp-json are known"):
         answers.export("xml")
+
+
+def _deployed(number: int, environment: str, version: str, at_ns: int, **fields: Any) -> list[Record]:
+    """A call from the gateway to the orders of some deployment."""
+    resource = {"deployment.environment.name": environment, "service.version": version}
+    ids = {"trace_id": f"{number + 1:032x}", "resource": resource}
+    spans = [
+        span("GET /", "a" * 16, None, at_ns, service="gateway", **ids),
+        span("POST /orders", "b" * 16, "a" * 16, at_ns - 1, **ids, **fields),
+    ]
+    return [structs.replace(one, uid=f"{number}-{one.uid}") for one in spans]
+
+
+@pytest.fixture
+def deployments() -> Answers:
+    """Production has always failed; staging fails since version 2."""
+    store = MemoryStore()
+    failed: dict[str, Any] = {"status": Status(code="ERROR"), "level": "ERROR", "severity_number": 17}
+    for n in range(40):
+        is_new = n >= 35
+        more = failed if is_new else {}
+        store.append(_deployed(n, "staging", "2" if is_new else "1", (400 - 10 * n) * S, **more))
+        store.append(_deployed(100 + n, "production", "1", (401 - 10 * n) * S, **failed))
+    store.refresh()
+    return Answers(store, clock_ns=lambda: NOW_NS)
+
+
+def test_environment_and_version_are_filters_of_the_map(deployments: Answers) -> None:
+    """Those of the called service."""
+
+    def calls(**asked: Any) -> list[tuple[int, int]]:
+        return [(edge["calls"], edge["errors"]) for edge in deployments.topology(**asked)["edges"]]
+
+    assert calls() == [(80, 45)]
+    assert calls(environment="staging") == [(40, 5)]
+    assert calls(environment="staging", version="2") == [(5, 5)]
+    assert deployments.topology(environment="nowhere") == {"services": [], "edges": []}
+
+
+def test_environment_and_version_are_filters_of_the_root_cause(deployments: Answers) -> None:
+    """Staging is measured by staging, where failing is new; in production it is as it always was."""
+    window: dict[str, Any] = {"start": NOW_NS - 55 * S}
+    staging = deployments.root_cause(environment="staging", **window)
+    assert [cause["service"] for cause in staging["causes"]][:1] == ["orders"]
+    assert deployments.root_cause(environment="staging", version="2", **window)["causes"]
+    assert deployments.root_cause(environment="production", **window)["causes"] == []
+    nothing = deployments.root_cause(environment="nowhere", **window)
+    assert nothing["insufficient"]
+
+
+def test_a_trace_is_named_by_its_id_alone(answers: Answers) -> None:
+    """An environment beside it would be a second question."""
+    with pytest.raises(QueryError, match="not both"):
+        answers.root_cause(TRACE, environment="production")
+    assert answers.root_cause(TRACE, environment=None, version=None)["trace_id"] == TRACE

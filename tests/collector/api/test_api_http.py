@@ -119,6 +119,10 @@ def call(
         ),
         ("templates", {"start": "2026-11-24T05:30:00Z", "end": "2026-11-24T05:35:00Z", "limit": 3}),
         ("topology", {}),
+        ("topology", {"environment": "production", "version": "1.4"}),
+        ("traces", {"q": "service:orders >> level:>=INFO", "limit": 3}),
+        ("traces", {"limit": 1}),
+        ("root_cause", {"start": "2026-11-24T05:30:00Z", "end": "2026-11-24T05:35:00Z", "version": "1.4"}),
         ("ledger", {}),
     ],
 )

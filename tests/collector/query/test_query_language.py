@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from collector.errors import QueryError
 from collector.model import Record, Status
-from collector.query import QUERY_CHARS_MAX, parse_query
+from collector.query import QUERY_CHARS_MAX, parse_query, parse_structure
 from collector.store.conditions import (
     And,
     Condition,
@@ -21,6 +22,7 @@ from collector.store.conditions import (
     Not,
     Or,
     Range,
+    Structure,
     Wildcard,
     Words,
     matches,
@@ -120,7 +122,12 @@ MEANINGS: dict[str, Condition] = {
     "kind:span_start": Equals("kind", "span_start"),
     "trace:4BF92F35-77B34DA6-A3CE929D-0E0E4736": Equals("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
     "operation:place": Equals("name", "place"),
-    "environment:prod": Equals("resource.deployment.environment.name", "prod"),
+    "environment:prod": Or(
+        (
+            Equals("resource.deployment.environment.name", "prod"),
+            Equals("resource.deployment.environment", "prod"),
+        )
+    ),
     "version:1.2": Equals("resource.service.version", 1.2),
 }
 
@@ -276,3 +283,66 @@ def test_threads_do_not_disturb_each_other() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(parse, texts))
+
+
+STRUCTURES: dict[str, tuple[list[Condition], list[bool]]] = {
+    "": ([Everything()], [False]),
+    "a b": ([And((A, B))], [False]),
+    "a >> b": ([A, B], [False, False]),
+    "a > b": ([A, B], [False, True]),
+    "a b >> c > a OR b": ([And((A, B)), C, Or((A, B))], [False, False, True]),
+    "(a OR b) >> NOT c": ([Or((A, B)), Not(C)], [False, False]),
+    "duration:>5ms >> b": ([Range("duration_ns", 5_000_000, None, False), B], [False, False]),
+    '"a >> b"': ([Words(("a", "b"))], [False]),
+    "a>>b": ([Words(("a", "b"))], [False]),
+}
+
+
+@pytest.mark.parametrize("text", STRUCTURES)
+def test_structures_mean(text: str) -> None:
+    """Steps from the top down; the signs stand between blanks and bind least of all."""
+    steps, direct = STRUCTURES[text]
+    assert parse_structure(text) == Structure(steps=tuple(steps), direct=tuple(direct))
+
+
+MISTAKEN_STRUCTURES: dict[str, tuple[int, str]] = {
+    "a >>": (4, "nothing stands behind >>"),
+    "a > ": (4, "nothing stands behind >"),
+    ">> b": (0, "nothing stands before >>"),
+    "a >> > b": (5, "nothing stands before >"),
+    "> 5": (0, "a comparison needs a field"),
+    "(a >> b)": (3, "cannot stand in parentheses"),
+    "a >> (b": (7, "a parenthesis is not closed"),
+    "a >> b) c": (6, "this parenthesis was not opened"),
+    "a >> k:[1 TO x]": (7, "is no number"),
+    " >> ".join("a" * 17): (79, "17 steps; at most 16"),
+}
+
+
+@pytest.mark.parametrize("text", MISTAKEN_STRUCTURES, ids=lambda text: text[:30])
+def test_mistaken_structures_are_answered_with_a_place(text: str) -> None:
+    """As for any search."""
+    position, hint = MISTAKEN_STRUCTURES[text]
+    with pytest.raises(QueryError, match=re.escape(hint)) as raised:
+        parse_structure(text)
+    assert raised.value.position == position
+
+
+def test_a_search_for_records_knows_no_structure() -> None:
+    """A record stands nowhere; the message says where to ask."""
+    with pytest.raises(QueryError, match="only a search for traces") as raised:
+        parse_query("a b > c")
+    assert raised.value.position == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["environment:live", 'environment:"live"', "environment:l?ve", "environment:*"]
+)
+def test_an_environment_is_found_under_both_its_names(text: str) -> None:
+    """Instrumentation of before 2024 writes the older one."""
+    for key in ("deployment.environment.name", "deployment.environment"):
+        record = Record(
+            uid="u", timestamp_ns=1, level="INFO", severity_number=9, service="s", resource={key: "live"}
+        )
+        assert matches(parse_query(text), record)
+        assert not matches(parse_query(text.replace("environment", "version")), record)
