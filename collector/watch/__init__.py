@@ -1,0 +1,18 @@
+"""Every minute: is it as usual? What is not becomes an event in the store; what is, becomes the measure."""
+
+from collector.watch.events import FindingEvent, event_line, event_of, findings_condition
+from collector.watch.kept import DIRECTORY, KeptBaseline, known_baseline, read_baseline, write_whole
+from collector.watch.watching import Watch
+
+__all__ = [
+    "DIRECTORY",
+    "FindingEvent",
+    "KeptBaseline",
+    "Watch",
+    "event_line",
+    "event_of",
+    "findings_condition",
+    "known_baseline",
+    "read_baseline",
+    "write_whole",
+]
