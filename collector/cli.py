@@ -7,7 +7,16 @@ import sys
 import typer
 
 # Each of these adds its commands to the application.
-from collector import cli_ask, cli_backup, cli_operate, cli_start, cli_trends
+from collector import (
+    cli_ask,
+    cli_backup,
+    cli_dashboards,
+    cli_dead_letters,
+    cli_elastic,
+    cli_operate,
+    cli_start,
+    cli_trends,
+)
 from collector.cli_app import INTERRUPTED, NOT_THERE, NOTHING, OK, USAGE, app, complain
 
 __all__ = [
@@ -18,6 +27,9 @@ __all__ = [
     "app",
     "cli_ask",
     "cli_backup",
+    "cli_dashboards",
+    "cli_dead_letters",
+    "cli_elastic",
     "cli_operate",
     "cli_start",
     "cli_trends",

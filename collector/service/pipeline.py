@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from collector.api.answers import AnswerLimits, Answers
 from collector.api.tail import Tail
@@ -17,6 +17,9 @@ from collector.settings import Settings
 from collector.store.conditions import Condition
 from collector.store.contract import Store
 from collector.wal import Wal, WalLimits
+
+if TYPE_CHECKING:
+    from collector.store.elastic import ElasticOptions
 
 STORE: Final = "store"
 WAL: Final = "wal"
@@ -129,18 +132,30 @@ def open_store(settings: Settings, *, read_only: bool = False) -> Store:
 
         return MemoryStore()
     if settings.store != "embedded":
-        from collector.store.elastic import open_store as open_elastic
+        from collector.store.elastic import ElasticStore  # loads the client, which others need not wait for
 
-        return open_elastic(
-            settings.store,
-            None if read_only else store_path(settings.data_dir),
-            api_key=settings.store_api_key.get_secret_value() if settings.store_api_key else None,
-            ca_file=settings.store_ca_file,
-            retention_days=settings.retention_days,
+        return ElasticStore.open(
+            elastic_options(settings), None if read_only else store_path(settings.data_dir)
         )
     from collector.store.embedded import EmbeddedStore  # loads tantivy, which others need not wait for
 
     return EmbeddedStore.open(store_path(settings.data_dir), read_only=read_only)
+
+
+def elastic_options(settings: Settings) -> ElasticOptions:
+    """How the settings' cluster is reached.
+
+    Raises:
+        ConfigurationError: the URL cannot be understood.
+    """
+    from collector.store.elastic import ElasticOptions
+
+    return ElasticOptions.from_url(
+        settings.store,
+        api_key=settings.store_api_key.get_secret_value() if settings.store_api_key else None,
+        ca_file=settings.store_ca_file,
+        retention_days=settings.retention_days,
+    )
 
 
 def store_path(data_dir: Path) -> Path:

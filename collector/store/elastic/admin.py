@@ -1,23 +1,35 @@
 """What is set up in the cluster: planned, made, checked. Planning is pure once the cluster has been asked.
 
 `plan` says what would be made or changed, `apply` does it and may be repeated, `check` holds the running
-streams against what we would make.
+streams, their mapping and their lifecycle, against what we would make.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
+from collector.store.elastic import names as n
 from collector.store.elastic.connection import Connection, Forbidden, Rejected
-from collector.store.elastic.mapping import TEMPLATE_VERSION, component_template, index_template
+from collector.store.elastic.documents import timestamp_text
+from collector.store.elastic.mapping import (
+    TEMPLATE_VERSION,
+    component_template,
+    index_template,
+    lifecycle,
+)
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.server import Server
 
 Body = dict[str, Any]
+
+_DAY_NS: Final = 86_400 * 10**9
+# Rollover and retention go by whole days and indices, and every ten minutes: what is this late is not coming.
+LATE_DAYS: Final = 2
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +62,10 @@ def plan(connection: Connection, names: Names, options: ElasticOptions, server: 
         component = component_template(stream, names, options, server)
         steps.append(_step(connection, "component", name, component))
         steps.append(_step(connection, "index", name, index_template(stream, names)))
+    if server.has_lifecycle:
+        steps += [
+            step for stream in names.streams for step in _retention_step(connection, stream, names, options)
+        ]
     return steps
 
 
@@ -86,7 +102,65 @@ def check(connection: Connection, names: Names, options: ElasticOptions, server:
         if server.has_logsdb and mode != "logsdb":
             message = f"{index}: mode {mode}, logsdb would take half the disk; roll it over"
             findings.append(Finding(stream=stream, message=message, harmful=False))
+        late = (
+            _late_for_server(connection, stream, names, options)
+            if server.has_lifecycle
+            else (_late_for_collector(connection, stream, index, running, options))
+        )
+        findings += [Finding(stream=stream, message=message, harmful=False) for message in late]
     return findings
+
+
+def _late_for_server(
+    connection: Connection, stream: str, names: Names, options: ElasticOptions
+) -> Iterator[str]:
+    """What the server's own lifecycle of a stream says otherwise than we would."""
+    for step in _retention_step(connection, stream, names, options):
+        yield from (f"{step.what}: {difference}" for difference in step.differences)
+
+
+def _late_for_collector(
+    connection: Connection, stream: str, index: str, running: Body, options: ElasticOptions
+) -> Iterator[str]:
+    """Where the server looks after no lifecycle: what a running collector should have done by now."""
+    advice = "the server does not, so a collector has to run with these settings and an operator's privileges"
+    made_ns = int(running["settings"]["index"]["creation_date"]) * 10**6
+    age_s = (time.time_ns() - made_ns) / 1e9
+    if age_s > options.rollover_age_s * LATE_DAYS and _count(connection, index, {"match_all": {}}):
+        yield f"{index}: not rolled over for {age_s / 86_400:.1f} days; {advice}"
+    if options.retention_days is not None:
+        expired_ns = time.time_ns() - round((options.retention_days + LATE_DAYS) * _DAY_NS)
+        count = _count(connection, stream, {"range": {n.OBSERVED: {"lt": timestamp_text(expired_ns)}}})
+        if count:
+            yield f"{stream}: {count} records are older than {options.retention_days:g} days; {advice}"
+
+
+def _count(connection: Connection, target: str, query: Body) -> int:
+    answer = connection.ask("POST", f"/{target}/_count", {"query": query})
+    return int(answer["count"])
+
+
+def _retention_step(
+    connection: Connection, stream: str, names: Names, options: ElasticOptions
+) -> Iterator[Step]:
+    """A template's lifecycle is for streams that are made later; one that runs has to be told.
+
+    Nothing is said of a stream for which the settings name no retention, or the user's component does.
+    """
+    custom = _existing(connection, "component", f"/_component_template/{names.custom_of(stream)}") or {}
+    wanted = lifecycle(options)
+    if "data_retention" not in wanted or "lifecycle" in custom.get("template", {}):
+        return
+    path = f"/_data_stream/{stream}/_lifecycle"
+    try:
+        found = connection.ask("GET", path)["data_streams"]
+    except Rejected as error:
+        if error.status == 404:
+            return
+        raise
+    differences = [line for one in found for line in _differences(wanted, one.get("lifecycle", {}))]
+    action: Literal["change", "keep"] = "change" if differences else "keep"
+    yield Step(action=action, what=f"lifecycle of {stream}", path=path, body=wanted, differences=differences)
 
 
 def _step(connection: Connection, kind: Literal["component", "index"], name: str, wanted: Body) -> Step:

@@ -40,10 +40,16 @@ def component_template(stream: str, names: Names, options: ElasticOptions, serve
         "mappings": _mappings(stream, names, server),
     }
     if server.has_lifecycle:
-        template["lifecycle"] = {"enabled": True}
-        if options.retention_days is not None:
-            template["lifecycle"]["data_retention"] = f"{round(options.retention_days * 24)}h"
+        template["lifecycle"] = lifecycle(options)
     return {"version": TEMPLATE_VERSION, "_meta": _META, "template": template}
+
+
+def lifecycle(options: ElasticOptions) -> dict[str, Any]:
+    """What the server's own lifecycle of a stream is told, as `PUT _data_stream/…/_lifecycle` takes it."""
+    told: dict[str, Any] = {"enabled": True}
+    if options.retention_days is not None:
+        told["data_retention"] = f"{max(1, round(options.retention_days * 24))}h"
+    return told
 
 
 def index_template(stream: str, names: Names) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from collector.store.elastic import ElasticOptions, open_store
@@ -102,6 +107,84 @@ def test_a_running_stream_is_held_against_the_template(cluster: Cluster, tmp_pat
     store.roll_over()
     store.close()
     assert "mapping properties.name.type is 'text', wanted 'keyword'" in cluster.findings()
+
+
+def test_a_retention_that_nobody_keeps_is_seen(cluster: Cluster, tmp_path: Path) -> None:
+    """Where the server has no lifecycle of its own, and no collector with these settings runs."""
+    options = msgspec.structs.replace(cluster.options, retention_days=7.0)
+    store = open_store(
+        cluster.options.hosts[0], tmp_path / "store", dataset=cluster.names.dataset, replicas=0
+    )
+    day_ns = 86_400 * 10**9
+    store.append([log(1, received_ns=time.time_ns() - 8 * day_ns)])
+    store.commit()
+    assert check(cluster.connection, cluster.names, options, cluster.server) == []
+    store.append([log(2, received_ns=time.time_ns() - 10 * day_ns)])
+    store.close()
+    (late,) = check(cluster.connection, cluster.names, options, cluster.server)
+    assert "1 records are older than 7 days" in late.message
+    options = msgspec.structs.replace(options, retention_days=None, rollover_age_s=0)
+    (late,) = check(cluster.connection, cluster.names, options, cluster.server)
+    assert "not rolled over" in late.message
+
+
+# What a server with the data-streams module answers, after Elastic's reference of 9.1, "Get data stream
+# lifecycles": the builds that can be had here leave that module out.
+LIFECYCLES = {
+    "/_data_stream/logs-backtrail.otel-default/_lifecycle": {"enabled": True, "data_retention": "7d"},
+    "/_data_stream/traces-backtrail.otel-default/_lifecycle": {"enabled": True, "data_retention": "48h"},
+}
+
+
+@pytest.fixture
+def full_server() -> Iterator[tuple[Connection, list[tuple[str, str, bytes]]]]:
+    """A connection to what answers as such a server, and what it was asked."""
+    asked: list[tuple[str, str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.append((self.command, self.path, body))
+            lifecycle = LIFECYCLES.get(self.path)
+            known = {"data_streams": [{"name": self.path.split("/")[2], "lifecycle": lifecycle}]}
+            self.send_response(200 if lifecycle else 404)
+            self.send_header("X-Elastic-Product", "Elasticsearch")
+            self.send_header("Content-Type", "application/json")
+            content = json.dumps(known if lifecycle else {"error": {"type": "index_not_found_exception"}})
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content.encode())
+
+        do_GET = do_PUT = answer
+
+        def log_message(self, *_: object) -> None:
+            """Not to the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        Thread(target=httpd.serve_forever, daemon=True).start()
+        connection = Connection(ElasticOptions(hosts=(f"http://127.0.0.1:{httpd.server_port}",)))
+        yield connection, asked
+        connection.close()
+        httpd.shutdown()
+
+
+def test_a_stream_that_runs_is_told_of_another_retention(
+    full_server: tuple[Connection, list[tuple[str, str, bytes]]],
+) -> None:
+    """A template alone would change it for streams that are made later."""
+    connection, asked = full_server
+    server = Server(version=(9, 1), cluster_uuid="u", modules=frozenset({"data-streams"}))
+    options = ElasticOptions(hosts=("http://h:9200",), retention_days=2)
+    steps = [step for step in plan(connection, Names(), options, server) if "lifecycle of" in step.what]
+    logs, spans = steps  # the third stream is not there yet
+    assert (logs.action, logs.differences) == ("change", ["data_retention: '7d' -> '48h'"])
+    assert spans.action == "keep"
+    assert apply(connection, steps) == 1
+    method, path, body = asked[-1]
+    assert (method, path) == ("PUT", "/_data_stream/logs-backtrail.otel-default/_lifecycle")
+    assert json.loads(body) == {"enabled": True, "data_retention": "48h"}
+    unset = msgspec.structs.replace(options, retention_days=None)
+    assert all("lifecycle of" not in step.what for step in plan(connection, Names(), unset, server))
 
 
 @pytest.mark.parametrize(
