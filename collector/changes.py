@@ -44,16 +44,16 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     record: Record
 
 
-class _Told(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of `POST /api/v1/changes`."""
+class ToldChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A change as it is told over HTTP."""
 
-    kind: _Word
-    service: _Text
-    name: _Text | None = None
+    kind: _Word  # deployment, config, flag, infrastructure, or a word of your own
+    service: _Text  # whom it concerns; `*`: everybody
+    name: _Text | None = None  # what was changed
     old: _Value = None
     new: _Value = None
-    timestamp: str | None = None
-    message: Annotated[str, msgspec.Meta(max_length=TEXT_CHARS_MAX)] | None = None
+    timestamp: str | None = None  # RFC 3339; absent: now
+    message: _Text | None = None  # one sentence; absent: made of the rest
     attributes: dict[str, Any] = {}
 
 
@@ -93,21 +93,17 @@ def changes_condition(*, service: str | None = None, kind: str | None = None) ->
     return And(tuple(parts))
 
 
-def told_change(body: bytes, *, now_ns: int) -> tuple[str, bytes]:
-    """Read the body of `POST /api/v1/changes`.
+def change_line(told: ToldChange, *, now_ns: int) -> tuple[str, bytes]:
+    """Write a change that was told.
 
     Args:
         now_ns: its time, where it names none.
     Returns:
-        Identity and line of the record. The identity is that of the content where the body names a time, so
-        that telling it again changes nothing; else it is drawn.
+        Identity and line of the record. The identity is that of the content where a time is named, so that
+        telling it again changes nothing; else it is drawn.
     Raises:
-        Refused: the body is not a change; the message says where.
+        Refused: its time cannot be read, or it has too many attributes.
     """
-    try:
-        told = msgspec.json.decode(body, type=_Told)
-    except msgspec.DecodeError as error:
-        raise Refused("not_a_change", f"a change cannot be read: {error}") from None
     if len(told.attributes) > ATTRIBUTES_MAX:
         raise Refused("not_a_change", f"at most {ATTRIBUTES_MAX} attributes are taken", field="attributes")
     try:
@@ -129,7 +125,7 @@ def told_change(body: bytes, *, now_ns: int) -> tuple[str, bytes]:
             sc.TIMESTAMP: timestamp_ns,
             sc.LEVEL: "INFO",
             sc.SERVICE: TELLER if is_for_all else told.service,
-            sc.MESSAGE: told.message or sentence(told.kind, told.name, told.old, told.new),
+            sc.MESSAGE: told.message or _sentence(told.kind, told.name, told.old, told.new),
             sc.ATTRIBUTES: {key: value for key, value in attributes.items() if value is not None},
         }
     )
@@ -137,7 +133,7 @@ def told_change(body: bytes, *, now_ns: int) -> tuple[str, bytes]:
     return uid, line
 
 
-def sentence(kind: str, name: str | None, old: object, new: object) -> str:
+def _sentence(kind: str, name: str | None, old: object, new: object) -> str:
     """`flag new-pricing changed from off to on`."""
     what = f"{kind} {name}" if name else kind
     before = f" from {old}" if old is not None else ""

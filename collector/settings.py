@@ -134,6 +134,10 @@ class Settings(BaseSettings):
     retention_days: float | None = Field(
         default=None, gt=0, description="age at which records go; unset: never"
     )
+    watch: bool = Field(
+        default=True,
+        description="look at every minute, learn what is normal, and tell as a finding what is not",
+    )
     canary_interval_s: float | None = Field(
         default=None,
         ge=0.1,

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol, Unpack
 
 from collector.api import exports, rates, shapes, templates, views
+from collector.api.causes import CauseAnswers
+from collector.api.events import ChangeAnswers, FindingAnswers, Write
 from collector.api.filters import DeploymentFilters, OriginFilters, RecordFilters
 from collector.api.letters import DeadLetterAnswers
 from collector.api.pages import newest_pages
 from collector.api.shapes import JsonObject, plain
 from collector.api.traces import TracesAsked, traces_of
 from collector.api.words import checked_trace_id, read_duration, read_filters, read_structure, read_time
-from collector.diagnose.ask import root_cause_of_trace, root_cause_of_window
 from collector.errors import NotFound, QueryError, StoreFailed
 from collector.ledger import Ledger
 from collector.model import Trace
@@ -27,6 +28,7 @@ from collector.store.conditions import And, Condition, Range
 from collector.store.contract import EVERYTHING, MINUTE_NS, Store, StoreStats
 from collector.store.paging import read_cursor
 from collector.trace.build import build_trace
+from collector.watch import Measures
 
 PAGE_RECORDS_MAX: Final = 1_000  # longest page; whoever wants all of it exports
 WINDOW_DEFAULT_NS: Final = 60 * MINUTE_NS  # of a stretch of time whose beginning nobody named
@@ -56,6 +58,8 @@ class Answers:
         store: any store that keeps the contract.
         ledger: what is known of the senders; without it no trace is said to be complete.
         intake: counted in `stats`, as are `wal` and `indexing`; absent without a running service.
+        write: takes a record in, for changes that are told; `None`: this is only read.
+        measures: what is known to be normal; without it, that is learned for each question.
         clock_ns: now, epoch nanoseconds, for times such as `15m`.
     """
 
@@ -68,9 +72,15 @@ class Answers:
         wal: HasStats | None = None,
         indexing: HasStats | None = None,
         limits: AnswerLimits | None = None,
+        write: Write | None = None,
+        measures: Measures | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.dead_letters = DeadLetterAnswers.of(store)
+        self.changes = ChangeAnswers(store, clock_ns, write)
+        self.findings = FindingAnswers(store, clock_ns)
+        status_of = ledger.trace_status if ledger is not None else None
+        self._causes = CauseAnswers(store, status_of=status_of, measures=measures)
         self._store = store
         self._ledger = ledger
         self._counted = {"intake": intake, "wal": wal, "indexing": indexing}
@@ -276,20 +286,16 @@ class Answers:
                     "root cause: name a trace_id, or a time range (perhaps with environment and version),"
                     " not both"
                 )
-            status_of = self._ledger.trace_status if self._ledger is not None else None
-            verdict = root_cause_of_trace(self._store, checked_trace_id(trace_id), status_of=status_of)
-            return plain(views.verdict_view(verdict))
+            return self._causes.of_trace(checked_trace_id(trace_id))
         if start is None and end is None:
             raise QueryError("root cause: name a trace_id or a time range, for instance start=15m")
         start_ns, end_ns = self._window(start, end, CAUSE_WINDOW_DEFAULT_NS)
-        verdict = root_cause_of_window(
-            self._store,
+        return self._causes.of_window(
             start_ns,
             end_ns,
             condition=self.condition(**deployment),
             measure=self.condition(environment=deployment.get("environment")),
         )
-        return plain(views.verdict_view(verdict))
 
     def services(
         self,

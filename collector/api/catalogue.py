@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from collector.api import catalogue_letters, exports, shapes
+from collector.api import catalogue_events, catalogue_letters, exports, shapes
 from collector.api.answers import PAGE_RECORDS_MAX
 from collector.api.operations import Delivery, Order, Page, Question, Removal, Stream
 from collector.api.parameters import Parameter
@@ -236,6 +236,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         ask=lambda answers, given: answers.ledger(),
         answer=shapes.LedgerObject,
     ),
+    *catalogue_events.QUESTIONS,
     *catalogue_letters.QUESTIONS,
 )
 
@@ -300,14 +301,14 @@ REMOVALS: Final[tuple[Removal, ...]] = (
     ),
 )
 
-ORDERS: Final[tuple[Order, ...]] = (*catalogue_letters.ORDERS,)
+ORDERS: Final[tuple[Order, ...]] = (*catalogue_events.ORDERS, *catalogue_letters.ORDERS)
 
 _OTLP_TYPES: Final = ("application/x-protobuf", "application/json")
 _OTLP_ANSWERS: Final[dict[str, JsonObject]] = {
     "application/x-protobuf": {"type": "string", "format": "binary"},
     "application/json": {"type": "object", "properties": {"partialSuccess": {"type": "object"}}},
 }
-_ENCODING: Final = Parameter(
+ENCODING: Final = Parameter(
     name="Content-Encoding",
     kind="text",
     description="how the body is packed; absent: it is not",
@@ -358,7 +359,7 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
             Parameter(name="Backtrail-Spool", kind="text", description="the spool: 32 hexadecimal digits"),
             Parameter(name="Backtrail-Offset", kind="text", description="offset of the first record line"),
             Parameter(name="Backtrail-Import", kind="text", description="`1`: lines carry their own `uid`"),
-            _ENCODING,
+            ENCODING,
         ),
     ),
     Delivery(
@@ -369,7 +370,7 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
         content_types=_OTLP_TYPES,
         answers=_OTLP_ANSWERS,
         refusals=_OTLP_TYPES,
-        headers=(_ENCODING,),
+        headers=(ENCODING,),
     ),
     Delivery(
         name="ingestOtlpTraces",
@@ -379,7 +380,7 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
         content_types=_OTLP_TYPES,
         answers=_OTLP_ANSWERS,
         refusals=_OTLP_TYPES,
-        headers=(_ENCODING,),
+        headers=(ENCODING,),
     ),
     Delivery(
         name="ingestOtlpMetrics",
@@ -389,7 +390,7 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
         content_types=_OTLP_TYPES,
         answers=_OTLP_ANSWERS,
         refusals=_OTLP_TYPES,
-        headers=(_ENCODING,),
+        headers=(ENCODING,),
     ),
 )
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, Self, TypeVar
 
+from collector.client.events import ChangeClient, FindingClient
 from collector.client.letters import DeadLetterClient
 from collector.client.sync import CollectorClient
 from collector.client.wire import DEFAULT_URL, Item, Stream
@@ -37,6 +38,8 @@ class AsyncCollectorClient:
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="backtrail-client")
         self.dead_letters = AsyncDeadLetterClient(self._client.dead_letters, self._thread)
+        self.changes = AsyncChangeClient(self._client.changes, self._thread)
+        self.findings = AsyncFindingClient(self._client.findings, self._thread)
         client = self._client
         # Each is the method of the same name, with its signature and its documentation.
         self.trace = self._awaited(client.trace)
@@ -80,6 +83,21 @@ class AsyncCollectorClient:
         self, method: Callable[Arguments, Result]
     ) -> Callable[Arguments, Coroutine[None, None, Result]]:
         return _in_thread(self._thread, method)
+
+
+class AsyncChangeClient:
+    """`ChangeClient` with `async` methods; `AsyncCollectorClient` makes it."""
+
+    def __init__(self, client: ChangeClient, thread: ThreadPoolExecutor) -> None:
+        self.list = _in_thread(thread, client.list)
+        self.record = _in_thread(thread, client.record)
+
+
+class AsyncFindingClient:
+    """`FindingClient` with `async` methods; `AsyncCollectorClient` makes it."""
+
+    def __init__(self, client: FindingClient, thread: ThreadPoolExecutor) -> None:
+        self.list = _in_thread(thread, client.list)
 
 
 class AsyncDeadLetterClient:

@@ -8,6 +8,7 @@ from typing import Final, Self, Unpack
 from urllib.parse import quote
 
 from collector.api.filters import DeploymentFilters, OriginFilters, RecordFilters
+from collector.client.events import ChangeClient, FindingClient
 from collector.client.imports import IMPORT_HEADERS, import_bodies
 from collector.client.letters import DeadLetterClient
 from collector.client.wire import DEFAULT_URL, JsonObject, Stream, Wire, lines_of, object_of
@@ -48,6 +49,8 @@ class CollectorClient:
         timeout_s: float = 30.0,
     ) -> None:
         self._wire = Wire(url, timeout_s=timeout_s)
+        self.changes = ChangeClient(self._wire, token=token, ingest_token=ingest_token or token)
+        self.findings = FindingClient(self._wire, token=token)
         self.dead_letters = DeadLetterClient(
             self._wire,
             token=token,

@@ -42,7 +42,6 @@ def root_cause_of_trace(
     trace_id: str,
     *,
     status_of: StatusOf | None = None,
-    baseline: Baseline | None = None,
     healthy_traces_max: int = HEALTHY_TRACES_MAX,
 ) -> Verdict:
     """Name the cause of what went wrong in one trace, measured by healthy traces of its entry point.
@@ -50,14 +49,11 @@ def root_cause_of_trace(
     Args:
         status_of: what the ledger knows of a trace's processes (`Ledger.trace_status`); without it
             nobody knows whether a process was killed or only has not finished.
-        baseline: what is normal; by default learned from healthy traces of the same entry point.
         healthy_traces_max: as many healthy traces are looked for, those before the trace first.
     Raises:
         NotFound: nothing of this trace is stored.
     """
-    return judged_trace(
-        store, trace_id, status_of=status_of, baseline=baseline, healthy_traces_max=healthy_traces_max
-    ).verdict
+    return judged_trace(store, trace_id, status_of=status_of, healthy_traces_max=healthy_traces_max).verdict
 
 
 def judged_trace(
@@ -65,10 +61,15 @@ def judged_trace(
     trace_id: str,
     *,
     status_of: StatusOf | None = None,
-    baseline: Baseline | None = None,
+    baseline_of: Callable[[Trace], Baseline | None] | None = None,
     healthy_traces_max: int = HEALTHY_TRACES_MAX,
 ) -> Judgement:
-    """`root_cause_of_trace` with what the verdict was made from."""
+    """`root_cause_of_trace` with what the verdict was made from.
+
+    Args:
+        baseline_of: what is normal for a trace; by default, and where it is None, learned from healthy
+            traces of the same entry point.
+    """
     records = store.trace(trace_id, records_max=TRACE_RECORDS_MAX)
     if not records:
         raise NotFound(f"nothing of trace {trace_id} is stored")
@@ -78,6 +79,7 @@ def judged_trace(
         status=status_of(records) if status_of else None,
         records_max_hit=len(records) >= TRACE_RECORDS_MAX,
     )
+    baseline = baseline_of(trace) if baseline_of is not None else None
     if baseline is None:
         baseline = Baseline()
         baseline.learn(healthy_traces(store, trace, traces_max=healthy_traces_max))

@@ -93,6 +93,18 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "ledger_lost_total": "Lines that their senders gave up themselves, by reason.",
     "retention_dropped_total": "Records dropped by the retention, by reason.",
     "retention_failures_total": "Times that the retention had to wait.",
+    "watch_minutes_total": "Minutes that were measured by the baseline.",
+    "watch_minutes_not_learned_total": "Minutes that were not as usual, or incomplete: not learned from.",
+    "watch_traces_seen_total": "Traces that began in those minutes.",
+    "watch_traces_read_total": "Traces that were read, as a sample of those.",
+    "watch_entries_left_out_total": "Entry points of a minute that were not looked at, being too many.",
+    "watch_findings_total": "Findings told, by state: began, ended, usual. Alarm on began.",
+    "watch_ongoing": "Episodes that go on: services that are not as usual.",
+    "watch_warm": "Whether enough is known to call something unusual.",
+    "watch_baseline_minutes": "Minutes that were learned as normal.",
+    "watch_baseline_traces": "Traces that the baseline is made of.",
+    "watch_seconds_total": "Time spent on looking.",
+    "watch_failures_total": "Times that the store, the log or the disk did not answer; it is tried again.",
     "canary_found_total": "Records of the canary that were found once, as they should be.",
     "canary_lost_total": "Records of the canary that were acknowledged and not found. Alarm on any.",
     "canary_twice_total": "Records of the canary that were found twice. Alarm on any.",
@@ -132,6 +144,7 @@ def service_metrics(
         yield from _room("cluster", pipeline.store.health())
     yield from _room("ledger", pipeline.ledger.stats())
     yield from _room("retention", pipeline.housekeeping.stats())
+    yield from _room("watch", pipeline.watch.stats(), label="state")
     if canary is not None:
         yield from _room("canary", canary.stats())
 

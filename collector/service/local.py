@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,12 +14,15 @@ from collector.api.answers import Answers
 from collector.api.shapes import JsonObject
 from collector.client import IMPORT_HEADERS, import_bodies
 from collector.datadir import check_readable
+from collector.diagnose.baseline import Baseline
 from collector.errors import CollectorError, ConfigurationError, DataDirectoryInUse
 from collector.ledger import Ledger
 from collector.service.pipeline import WAL, Pipeline, answer_limits, open_store
 from collector.settings import Settings
 from collector.store.contract import Store
 from collector.wal import Wal
+from collector.watch import DIRECTORY as BASELINE
+from collector.watch import GivenMeasure, KeptMeasures, Measures, known_baseline
 
 
 class LocalCollector:
@@ -81,13 +85,15 @@ class LocalCollector:
         self.close()
 
 
-def open_local(data_dir: Path, *, write: bool) -> LocalCollector:
+def open_local(data_dir: Path, *, write: bool, baseline: Baseline | None = None) -> LocalCollector:
     """Open a data directory without a server.
 
     Args:
         data_dir: made if it is missing and `write` is set.
         write: import into it; nobody else may have it open for writing. Otherwise it is only read, also
             while a collector runs, whose newest second of records may be missing then.
+        baseline: measures whatever a root cause is asked of; by default the one that is kept there, where
+            it fits. Only for reading.
     Raises:
         DataDirectoryInUse: `write`, and a collector has it.
         Damaged: it holds something else, or was written by another version.
@@ -107,7 +113,13 @@ def open_local(data_dir: Path, *, write: bool) -> LocalCollector:
     closing.callback(store.close)
     ledger = Ledger.open(settings.data_dir, read_only=True)
     closing.callback(ledger.close)
-    return LocalCollector(Answers(store, ledger=ledger, limits=answer_limits(settings)), None, closing)
+    measures: Measures
+    if baseline is not None:
+        measures = GivenMeasure(baseline)
+    else:
+        measures = KeptMeasures(partial(known_baseline, settings.data_dir / BASELINE))
+    answers = Answers(store, ledger=ledger, limits=answer_limits(settings), measures=measures)
+    return LocalCollector(answers, None, closing)
 
 
 def _is_behind(store: Store, settings: Settings) -> bool:

@@ -18,7 +18,6 @@ from collector.api.ingest import receivers
 from collector.api.metrics import RequestCounts
 from collector.api.server import HttpServer
 from collector.api.workers import Workers
-from collector.client import IMPORT_HEADERS, import_bodies
 from collector.listen.dialects import dialect_routes
 from collector.service.canary import Canary, found_by
 from collector.service.gauges import InCluster, service_metrics
@@ -63,6 +62,8 @@ class Parts:
             self.listeners.start()
             if self.canary is not None:
                 self.canary.start()
+            if settings.watch:
+                self.pipeline.watch.start()
             undo.pop_all()
 
     def close(self) -> bool:
@@ -70,6 +71,7 @@ class Parts:
         self.backend.stopping = True
         if self.canary is not None:
             self.canary.stop()
+        self.pipeline.watch.stop()
         self.backend.tail.stop()
         self.server.stop()
         if self.grpc is not None:
@@ -132,14 +134,8 @@ class Parts:
     def _make_canary(self, settings: Settings) -> Canary | None:
         if settings.canary_interval_s is None:
             return None
-        intake = self.pipeline.intake
-
-        def write(uid: str, line: bytes) -> None:
-            for body in import_bodies([(uid, line)]):
-                intake.records(IMPORT_HEADERS, body)
-
         count = found_by(self.pipeline.answers.trace)
-        return Canary(write, count, interval_s=settings.canary_interval_s)
+        return Canary(self.pipeline.take_own, count, interval_s=settings.canary_interval_s)
 
     def _health(self) -> Response:
         return Response(orjson.dumps({"status": "ok", "version": self.backend.version}), media_type=JSON)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from collector.api.answers import AnswerLimits, Answers
 from collector.api.tail import Tail
+from collector.client import IMPORT_HEADERS, import_bodies
 from collector.datadir import DataDirectory
+from collector.errors import Refused
 from collector.indexing import Indexer, IndexLimits
 from collector.intake import Intake, open_log
 from collector.ledger import Ledger
@@ -17,6 +19,8 @@ from collector.settings import Settings
 from collector.store.conditions import Condition
 from collector.store.contract import Store
 from collector.wal import Wal, WalLimits
+from collector.watch import DIRECTORY as BASELINE
+from collector.watch import KeptMeasures, Watch
 
 if TYPE_CHECKING:
     from collector.store.elastic import ElasticOptions
@@ -53,6 +57,7 @@ class Pipeline:
             listener=self.tail,
         )
         self.housekeeping = Housekeeping(self.indexer, settings)
+        self.watch = Watch(store, settings.data_dir / BASELINE, self.take_own, status_of=ledger.trace_status)
         self.answers = Answers(
             store,
             ledger=ledger,
@@ -60,6 +65,8 @@ class Pipeline:
             wal=wal,
             indexing=self.indexer,
             limits=answer_limits(settings),
+            write=self.take_own,
+            measures=KeptMeasures(self.watch.baseline),
         )
 
     @classmethod
@@ -93,6 +100,17 @@ class Pipeline:
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
         """Wait until everything that was taken in can be found; return whether that happened in time."""
         return self.indexer.wait_until(self.wal.last_seq, timeout_s)
+
+    def take_own(self, uid: str, line: bytes) -> None:
+        """Take in a record that arose here: a finding, a change that somebody told, a canary's.
+
+        Raises:
+            Refused: it cannot be taken.
+            Overloaded: there is no room; nothing was taken.
+        """
+        for body in import_bodies([(uid, line)]):
+            for refusal in self.intake.records(IMPORT_HEADERS, body).refused:
+                raise Refused(refusal.reason, refusal.message, field=refusal.field)
 
     def delete(self, condition: Condition) -> int:
         """Take every record that matches out of the store, at once and durably; return how many.

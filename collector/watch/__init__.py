@@ -2,12 +2,16 @@
 
 from collector.watch.events import FindingEvent, event_line, event_of, findings_condition
 from collector.watch.kept import DIRECTORY, KeptBaseline, known_baseline, read_baseline, write_whole
+from collector.watch.measures import GivenMeasure, KeptMeasures, Measures
 from collector.watch.watching import Watch
 
 __all__ = [
     "DIRECTORY",
     "FindingEvent",
+    "GivenMeasure",
     "KeptBaseline",
+    "KeptMeasures",
+    "Measures",
     "Watch",
     "event_line",
     "event_of",

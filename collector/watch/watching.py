@@ -93,6 +93,11 @@ class Watch:
             self._thread.join()
         self._save()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it looks at minutes by itself."""
+        return self._thread.is_alive()
+
     def stats(self) -> dict[str, float]:
         """What it did since the start, and how things are."""
         with self._lock:

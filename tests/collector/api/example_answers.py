@@ -14,9 +14,12 @@ from collector.api import views
 from collector.api.answers import Answers
 from collector.api.letters import DeadLetterAnswers
 from collector.api.shapes import JsonObject, plain
+from collector.changes import ToldChange, change_line
 from collector.model import Cause, Event, Evidence, ExceptionInfo, Record, Source, Status, Verdict
+from collector.receive.lines import record_from_line
 from collector.store.deadletters import DeadLetters, make_letter
 from collector.store.memory import MemoryStore
+from collector.watch import FindingEvent, event_line
 
 FILE = Path(__file__).resolve().parents[3] / "collector" / "api" / "examples.json"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -84,6 +87,37 @@ RECORDS = [
     ),
 ]
 
+CHANGE = change_line(
+    ToldChange(
+        kind="flag",
+        service="orders",
+        name="new-pricing",
+        old="off",
+        new="on",
+        timestamp="2026-11-24T05:31:40Z",
+    ),
+    now_ns=START_NS,
+)
+FINDING = FindingEvent(
+    id="41c8d0f25a7b9e36",
+    state="began",
+    service="orders",
+    operation="POST /orders",
+    instance="orders-1",
+    fault="exception",
+    summary="KeyError 'price' was raised in orders, in total (orders.py:57), and failed the request",
+    confidence=0.93,
+    decades=7.4,
+    start_ns=START_NS - 11_000 * MS,
+    end_ns=START_NS + 49_000 * MS,
+    began_ns=START_NS - 11_000 * MS,
+    entries=["gateway POST /checkout"],
+    signals=["exception"],
+    evidence=[RECORDS[2].uid],
+    traces=[TRACE],
+    location="orders.py:57 in total",
+)
+
 VERDICT = Verdict(
     trace_id=TRACE,
     causes=[
@@ -150,6 +184,20 @@ def dead_letter_answers() -> dict[str, JsonObject]:
         return {"listDeadLetters": answers.list(), "getDeadLetter": answers.show(LETTER.uid)}
 
 
+def event_answers() -> dict[str, JsonObject]:
+    """Likewise about what was changed before, and what the watch has found."""
+    store = MemoryStore()
+    store.append(
+        [
+            record_from_line(line, uid=uid, resource={}, seq=number)
+            for number, (uid, line) in enumerate((CHANGE, event_line(FINDING)), start=1)
+        ]
+    )
+    store.refresh()
+    answers = Answers(store)
+    return {"listChanges": answers.changes.list(), "listFindings": answers.findings.list()}
+
+
 def example_answers() -> dict[str, JsonObject]:
     """One answer for each question, by the question's name."""
     store = MemoryStore()
@@ -170,6 +218,7 @@ def example_answers() -> dict[str, JsonObject]:
         "getTopology": answers.topology(),
         "getStats": answers.stats(),
         "getLedger": {"spools": [plain(views.spool_view(SPOOL))]},
+        **event_answers(),
         **dead_letter_answers(),
     }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
-from collector.changes import Change, change_of, told_change
+from collector.changes import Change, ToldChange, change_line, change_of
 from collector.diagnose.ask import recorded_changes, root_cause_of_window
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.engine import judge_window
@@ -22,7 +22,7 @@ SECOND = 1_000_000_000
 def change(service: str, *, at_ns: int, **told: Any) -> Change:
     """A change as it is found again after it was told over HTTP."""
     body = {"kind": "flag", "name": "new-pricing", "old": "off", "new": "on", "service": service, **told}
-    uid, line = told_change(json.dumps(body).encode(), now_ns=at_ns)
+    uid, line = change_line(msgspec.convert(body, ToldChange), now_ns=at_ns)
     found = change_of(record_from_line(line, uid=uid, resource={}))
     assert found is not None
     return found

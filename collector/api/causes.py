@@ -1,0 +1,56 @@
+"""Root causes for people and programs: of a trace, of a stretch of time, and how they were come by."""
+
+from __future__ import annotations
+
+from collector.api import views
+from collector.api.shapes import JsonObject, plain
+from collector.diagnose.ask import StatusOf, judged_trace, judged_window
+from collector.store.conditions import Condition
+from collector.store.contract import EVERYTHING, Store
+from collector.watch import Measures
+
+
+class CauseAnswers:
+    """Asks the diagnosis, with the baseline that fits the question.
+
+    Args:
+        status_of: what the ledger knows of a trace's processes.
+        measures: baselines that are there already.
+    """
+
+    def __init__(
+        self, store: Store, *, status_of: StatusOf | None = None, measures: Measures | None = None
+    ) -> None:
+        self._store = store
+        self._status_of = status_of
+        self._measures = measures
+
+    def of_trace(self, trace_id: str) -> JsonObject:
+        """What caused the fault of a trace.
+
+        Raises:
+            NotFound: nothing is stored under the trace id.
+        """
+        judgement = judged_trace(
+            self._store,
+            trace_id,
+            status_of=self._status_of,
+            baseline_of=self._measures.for_trace if self._measures is not None else None,
+        )
+        return plain(views.verdict_view(judgement.verdict))
+
+    def of_window(
+        self,
+        start_ns: int,
+        end_ns: int,
+        *,
+        condition: Condition = EVERYTHING,
+        measure: Condition = EVERYTHING,
+    ) -> JsonObject:
+        """What caused the fault of a stretch of time; conditions as `judged_window` has them."""
+        is_part = condition != EVERYTHING or measure != EVERYTHING  # of it the baseline knows nothing apart
+        known = None if is_part or self._measures is None else self._measures.for_window(start_ns)
+        judgement = judged_window(
+            self._store, start_ns, end_ns, condition=condition, measure=measure, baseline=known
+        )
+        return plain(views.verdict_view(judgement.verdict))
