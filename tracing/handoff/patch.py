@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 
@@ -10,19 +11,19 @@ class Patch:
     """Replaces one attribute of a class; `remove` puts back what was there, unless somebody changed it since.
 
     Args:
-        owner: the class.
-        name: of the method.
-        make: given the original, returns the replacement.
+        owner: the class, or the module.
+        name: of the method or function.
+        make: given the original, returns the replacement, a function or a descriptor.
     """
 
     def __init__(
-        self, owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]
+        self, owner: type | ModuleType, name: str, make: Callable[[Callable[..., Any]], Any]
     ) -> None:
         self._owner = owner
         self._name = name
         self._make = make
         self._original: Callable[..., Any] | None = None
-        self._ours: Callable[..., Any] | None = None
+        self._ours: Any = None
         self.on = False
 
     def install(self) -> None:

@@ -27,7 +27,7 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
     Raises:
         ConfigurationError: nobody knows a name.
     """
-    known = [*HANDOFFS, *(entry.name for entry in ENTRIES)]
+    known = [*HANDOFFS, *dict.fromkeys(entry.name for entry in ENTRIES)]
     left_out = set(exclude)
     unknown = sorted({*names, *left_out} - set(known))
     if unknown:
@@ -44,7 +44,7 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
         if entry.name in wanted and available(entry):
             libraries.turn_on(entry)
             turned_on.append(entry.name)
-    return turned_on
+    return list(dict.fromkeys(turned_on))
 
 
 def uninstrument() -> None:

@@ -8,15 +8,13 @@ from typing import Any, Final
 
 from tracing import semconv as sc
 from tracing.handoff import Patch
-from tracing.instrumentation.server import WANTED_HEADERS, Request, fuse, is_wanted
+from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# In the scope of a request that is traced: an application inside another one begins no second span.
-REQUEST: Final = "backtrail.request"
 _TRACE_ID_HEADER: Final = b"x-trace-id"
 
 
@@ -131,13 +129,15 @@ def starlette_patches(applications: Any, routing: Any) -> list[Patch]:
         applications, routing: the modules of `starlette`.
     """
     return [
-        Patch(applications.Starlette, "__call__", _application),
+        Patch(applications.Starlette, "__call__", traced_call),
         Patch(routing.Route, "handle", _route),
         Patch(routing.WebSocketRoute, "handle", _route),
     ]
 
 
-def _application(original: Callable[..., Any]) -> Callable[..., Any]:
+def traced_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The `__call__` of a class of ASGI applications, with a span around each request."""
+
     @functools.wraps(original)
     async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
         await serve(functools.partial(original, self), scope, receive, send)

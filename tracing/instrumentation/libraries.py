@@ -36,13 +36,13 @@ class Libraries:
     """What is on, with the way to take it off, and what waits for its library."""
 
     def __init__(self) -> None:
-        self._wanted: set[str] = set()
-        self._off: dict[str, list[Callable[[], Any]]] = {}
+        self._wanted: set[Entry] = set()
+        self._off: dict[Entry, list[Callable[[], Any]]] = {}
 
     def turn_on(self, entry: Entry) -> None:
         """Instrument a library, now or when it is imported."""
-        if entry.name not in self._wanted:
-            self._wanted.add(entry.name)
+        if entry not in self._wanted:
+            self._wanted.add(entry)
             after_import(entry.library, lambda: self._begin(entry))
 
     def turn_off(self) -> None:
@@ -60,7 +60,7 @@ class Libraries:
     def _begin(self, entry: Entry) -> None:
         if fuse.blown or _is_on_elsewhere(entry):
             return
-        steps = self._off[entry.name] = []
+        steps = self._off[entry] = []
         try:
             for patch in entry.patches() if entry.patches is not None else ():
                 patch.install()

@@ -8,15 +8,18 @@ Source: OpenTelemetry semantic conventions 1.37, "HTTP server".
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from opentelemetry import trace
+from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from tracing import semconv as sc
 from tracing.health import Fuse
 from tracing.propagation import extract
-from tracing.scopes import ScopedContext, enter_span, leave
+from tracing.scopes import SPAN_KEY, ScopedContext, enter, enter_span, leave
 from tracing.sink import slot
 from tracing.spans import Span, get_tracer
 from tracing.spans.scopes import fail
@@ -39,8 +42,21 @@ WANTED_HEADERS: Final = frozenset(
 )
 ERROR_STATUS: Final = 500  # of the client's mistakes, 4xx, the server's span says nothing bad
 SCOPE: Final = "tracing.instrumentation"
+# Where a request of ours lies in the environment, scope or mapping of the framework's. An application inside
+# another one finds it there and begins no second span.
+REQUEST: Final = "backtrail.request"
 
 fuse: Final = Fuse("tracing of requests")
+
+
+def wanted_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers that `Request.begin` takes, by their names in lower case; repeated ones are joined."""
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        if key in WANTED_HEADERS:
+            headers[key] = f"{headers[key]},{value}" if key in headers else value
+    return headers
 
 
 def is_wanted(path: str) -> bool:
@@ -48,6 +64,13 @@ def is_wanted(path: str) -> bool:
     if not slot.active or fuse.blown:
         return False
     return not slot.excluded_paths or not any(pattern.search(path) for pattern in slot.excluded_paths)
+
+
+def enter_request(span: trace.Span, caller: Context) -> ScopedContext:
+    """Make the span of a request current, and what else the caller sent: baggage goes on to whom we call."""
+    if len(caller) > (SPAN_KEY in caller):
+        return enter({**caller, SPAN_KEY: span})
+    return enter_span(span)
 
 
 class Request:
@@ -80,8 +103,9 @@ class Request:
         attributes[sc.HTTP_REQUEST_METHOD] = self.method
         tracer = get_tracer(SCOPE)
         start = getattr(tracer, "start_unannounced", tracer.start_span)
-        self.span = start(self.method, context=extract(headers), kind=SpanKind.SERVER, attributes=attributes)
-        self._scope = enter_span(self.span)
+        caller = extract(headers)
+        self.span = start(self.method, context=caller, kind=SpanKind.SERVER, attributes=attributes)
+        self._scope = enter_request(self.span, caller)
 
     @property
     def trace_id(self) -> str | None:
@@ -115,6 +139,15 @@ class Request:
             if self.status >= ERROR_STATUS:
                 span.set_status(Status(StatusCode.ERROR))
         span.end()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the span current once more, for what a server says of the request afterwards."""
+        scope = enter_span(self.span)
+        try:
+            yield
+        finally:
+            leave(scope)
 
     def leave(self) -> None:
         """The application is done; the span, ended by now, is no longer current."""

@@ -30,14 +30,6 @@ class Entry:
     patches: Callable[[], list[Patch]] | None = None
 
 
-def _own(name: str, library: str, instrumentor: str, patches: Callable[[], list[Patch]]) -> Entry:
-    return Entry(name, library, f"{_CONTRIB}{name}", (instrumentor,), patches)
-
-
-def _contrib(name: str, library: str, *classes: str, module: str | None = None) -> Entry:
-    return Entry(name, library, f"{_CONTRIB}{module or name}", classes)
-
-
 def _starlette() -> list[Patch]:
     from tracing.instrumentation.asgi import starlette_patches
 
@@ -51,15 +43,75 @@ def _flask() -> list[Patch]:
     return flask_patches(flask)
 
 
-# In the order in which they are turned on. An HTTP library under another one comes after it.
+def _own(
+    name: str, library: str, patches: Callable[[], list[Patch]], theirs: str = "", instrumentor: str = ""
+) -> Entry:
+    """Patches of our own; `theirs` is OpenTelemetry's module for the same, with its instrumentor."""
+    classes = (instrumentor,) if instrumentor else ()
+    return Entry(name, library, f"{_CONTRIB}{theirs or name}", classes, patches)
+
+
+def _contrib(name: str, library: str, *classes: str, module: str | None = None) -> Entry:
+    return Entry(name, library, f"{_CONTRIB}{module or name}", classes)
+
+
+def _made_by(module: str, function: str) -> Callable[[], list[Patch]]:
+    """Patches of a module of ours, which is imported once the library is."""
+    return lambda: getattr(import_module(f"tracing.instrumentation.{module}"), function)()
+
+
+# In the order in which they are turned on. An HTTP library under another one comes after it. A name may
+# stand for several modules of a library, each turned on when the program imports it.
 ENTRIES: Final = (
+    # FastAPI is built on it.
+    _own("starlette", "starlette.applications", _starlette, instrumentor="StarletteInstrumentor"),
+    _own("flask", "flask", _flask, instrumentor="FlaskInstrumentor"),
     _own(
-        "starlette", "starlette.applications", "StarletteInstrumentor", _starlette
-    ),  # FastAPI is built on it
-    _own("flask", "flask", "FlaskInstrumentor", _flask),
+        "django",
+        "django.core.handlers.base",
+        _made_by("django", "view_patches"),
+        instrumentor="DjangoInstrumentor",
+    ),
+    _own(
+        "django",
+        "django.core.handlers.wsgi",
+        _made_by("django", "wsgi_patches"),
+        instrumentor="DjangoInstrumentor",
+    ),
+    _own(
+        "django",
+        "django.core.handlers.asgi",
+        _made_by("django", "asgi_patches"),
+        instrumentor="DjangoInstrumentor",
+    ),
+    _own(
+        "aiohttp-server",
+        "aiohttp.web",
+        _made_by("aiohttp_server", "aiohttp_server_patches"),
+        "aiohttp_server",
+        "AioHttpServerInstrumentor",
+    ),
+    _own(
+        "tornado", "tornado.web", _made_by("tornado", "tornado_patches"), instrumentor="TornadoInstrumentor"
+    ),
+    _own("websockets", "websockets.asyncio.server", _made_by("websockets", "asyncio_server_patches")),
+    _own("websockets", "websockets.sync.server", _made_by("websockets", "threading_server_patches")),
+    _own("websockets", "websockets.asyncio.client", _made_by("websockets", "asyncio_client_patches")),
+    _own("websockets", "websockets.sync.client", _made_by("websockets", "threading_client_patches")),
+    _own("gunicorn", "gunicorn.glogging", _made_by("access_logs", "gunicorn_patches")),
+    _own("granian", "granian.asgi", _made_by("access_logs", "granian_asgi_patches")),
+    _own("granian", "granian.wsgi", _made_by("access_logs", "granian_wsgi_patches")),
     _contrib("celery", "celery", "CeleryInstrumentor"),
-    _contrib("grpc", "grpc", "GrpcInstrumentorClient", "GrpcInstrumentorServer"),
-    _contrib("grpc-aio", "grpc.aio", "GrpcAioInstrumentorClient", "GrpcAioInstrumentorServer", module="grpc"),
+    _own("grpc", "grpc", _made_by("grpc_server", "server_patches"), instrumentor="GrpcInstrumentorServer"),
+    _own(
+        "grpc-aio",
+        "grpc.aio",
+        _made_by("grpc_server", "aio_server_patches"),
+        "grpc",
+        "GrpcAioInstrumentorServer",
+    ),
+    _contrib("grpc", "grpc", "GrpcInstrumentorClient"),
+    _contrib("grpc-aio", "grpc.aio", "GrpcAioInstrumentorClient", module="grpc"),
     _contrib("httpx", "httpx", "HTTPXClientInstrumentor"),
     _contrib("requests", "requests", "RequestsInstrumentor"),
     _contrib("aiohttp-client", "aiohttp", "AioHttpClientInstrumentor", module="aiohttp_client"),

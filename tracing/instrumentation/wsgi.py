@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from tracing import semconv as sc
 from tracing.handoff import Patch
-from tracing.instrumentation.server import WANTED_HEADERS, Request, fuse, is_wanted
+from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted
 from tracing.propagation.x_trace_id import HEADER
 
 Environ = dict[str, Any]
 App = Callable[..., Iterable[bytes]]
 
-# In the environment of a request that is traced: an application inside another one begins no second span.
-REQUEST: Final = "backtrail.request"
 _KEYS: Final = {f"HTTP_{name.upper().replace('-', '_')}": name for name in WANTED_HEADERS}
 
 
@@ -54,17 +53,30 @@ def serve(app: App, environ: Environ, start_response: Callable[..., Any]) -> Ite
     return _Parts(request, parts)
 
 
+class Latest(threading.local):
+    """The request that this thread has answered last, `None`: that was not traced.
+
+    For a server that tells its access log nothing that the application has seen.
+    """
+
+    request: Request | None = None
+
+
+latest: Final = Latest()
+
+
 def _begun(environ: Environ) -> Request | None:
     """Start the span of a request; `None`: it has one, or we cannot."""
     if REQUEST in environ:
         return None
+    latest.request = None
     try:
         if not is_wanted(environ.get("PATH_INFO", "")):
             return None
         request = Request(environ.get("REQUEST_METHOD", "GET"))
         headers = {name: environ[key] for key, name in _KEYS.items() if key in environ}
         request.begin(headers, _attributes(environ))
-        environ[REQUEST] = request
+        environ[REQUEST] = latest.request = request
         return request
     except Exception as error:
         fuse.failed(error)
@@ -149,12 +161,14 @@ class _Parts:
 def flask_patches(flask: Any) -> list[Patch]:
     """What makes every Flask application trace its requests, those made before too."""
     return [
-        Patch(flask.Flask, "__call__", _application),
+        Patch(flask.Flask, "__call__", traced_call),
         Patch(flask.Flask, "full_dispatch_request", _dispatch),
     ]
 
 
-def _application(original: Callable[..., Any]) -> Callable[..., Any]:
+def traced_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The `__call__` of a class of WSGI applications, with a span around each request."""
+
     @functools.wraps(original)
     def call(self: Any, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         return serve(functools.partial(original, self), environ, start_response)
