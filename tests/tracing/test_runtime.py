@@ -104,7 +104,11 @@ def test_a_malformed_setting_changes_nothing(tmp_path: Path) -> None:
 def test_disabled_means_that_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No spool, no capture, no provider, no patch."""
     monkeypatch.setenv("TRACING_ENABLED", "false")
-    before = (logging.Logger.callHandlers, threading.Thread.start, propagate.get_global_textmap())
+    before = (
+        logging.Logger.callHandlers,
+        threading.Thread.__dict__["_bootstrap"],
+        propagate.get_global_textmap(),
+    )
     handle = tracing.configure(service="orders", spool_dir=tmp_path)
     assert tracing.instrument() == []
     log.warning("hello")
@@ -112,7 +116,11 @@ def test_disabled_means_that_nothing_happens(tmp_path: Path, monkeypatch: pytest
         assert not span.is_recording()
     with tracing.bound(tenant="acme"), tracing.extracted({"traceparent": f"00-{1:032x}-{1:016x}-01"}):
         tracing.inject({})
-    assert (logging.Logger.callHandlers, threading.Thread.start, propagate.get_global_textmap()) == before
+    assert (
+        logging.Logger.callHandlers,
+        threading.Thread.__dict__["_bootstrap"],
+        propagate.get_global_textmap(),
+    ) == before
     assert not list(tmp_path.iterdir()) and isinstance(slot.sink, NullSink)
     assert handle.flush(0) and handle.shutdown(0)
 

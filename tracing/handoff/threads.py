@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from functools import partial, wraps
 from typing import Any, Final
 
 from tracing.context import Snapshot
@@ -28,59 +29,95 @@ _SERVANTS: Final = frozenset(
 )
 
 
-class _Carried:
-    """Stands for a thread's `run`, and takes itself away before it calls that."""
-
-    __slots__ = ("snapshot", "thread")
-
-    def __init__(self, thread: threading.Thread, snapshot: Snapshot) -> None:
-        self.thread = thread
-        self.snapshot = snapshot
-
-    def __call__(self) -> None:
-        thread, snapshot = self.thread, self.snapshot
-        del thread.run  # the class's own, or the subclass's, is there again; and no cycle is left
-        snapshot.install()
-        thread.run()
+def _serves(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)
+    return getattr(target, "__module__", None) in _SERVANTS or type(thread).__module__ in _SERVANTS
 
 
-def _start(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def start(self: threading.Thread) -> None:
-        if thread_start.on and not fuse.blown:
-            try:
-                snapshot = Snapshot()
-                target = getattr(self, "_target", None)
-                serves = getattr(target, "__module__", None) in _SERVANTS
-                if not snapshot.empty and not serves and "run" not in self.__dict__:
-                    self.run = _Carried(self, snapshot)  # type: ignore[method-assign]
-            except Exception as error:
-                fuse.failed(error)
+class _Bootstrap:
+    """Stands for `Thread._bootstrap`, which `start` reads once and hands to the new thread to call.
+
+    That reading is the hand-off: it happens where the thread is started, and nothing of ours is on the
+    stack of either thread afterwards, so that tracebacks and `stack_info` say what they would say without us.
+    """
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self._original = original
+
+    def __get__(self, thread: threading.Thread | None, owner: type | None = None) -> Callable[[], None]:
+        begin: Callable[[], None] = self._original.__get__(thread, owner)
+        if thread is None or not thread_start.on or fuse.blown:
+            return begin
         try:
-            original(self)
-        except BaseException:  # no thread could be started, or this one was before
-            if isinstance(self.__dict__.get("run"), _Carried):
-                del self.run
-            raise
+            return _inside(Snapshot(), thread, begin)
+        except Exception as error:
+            fuse.failed(error)
+            return begin
 
-    return start
+
+def _inside(snapshot: Snapshot, thread: threading.Thread, begin: Callable[[], None]) -> Callable[[], None]:
+    """Have a thread begin with what a snapshot holds and nothing else, as it would begin with nothing."""
+    if snapshot.empty or _serves(thread):
+        return begin
+    own: Context | None = getattr(thread, "_context", None)
+    if own is None:
+        context = Context()
+        context.run(snapshot.install)
+        return partial(context.run, begin)
+    if not len(own):  # since Python 3.14 a thread has one; it is not empty when it was inherited or chosen
+        own.run(snapshot.install)
+    return begin
+
+
+class _Carried:
+    """Calls a function with what was current where it was submitted, without a frame of ours around it.
+
+    To call this object, CPython reads `__call__`, calls what it finds, and lets go of that before it goes on:
+    the reading installs, the letting go puts back.
+    """
+
+    __slots__ = ("_function", "_snapshot")
+
+    def __init__(self, function: Callable[..., Any], snapshot: Snapshot) -> None:
+        self._function = function
+        self._snapshot = snapshot
+
+    @property
+    def __call__(self) -> Callable[..., Any]:
+        called = _Called(self._function)
+        called.before = Snapshot()
+        self._snapshot.install()
+        return called
+
+
+class _Called(partial[Any]):
+    """A function that is being called; when it has been, what was current before is current again."""
+
+    before: Snapshot
+
+    def __del__(self) -> None:
+        self.before.install()
 
 
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
+    @wraps(original)
     def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if executor_submit.on and not fuse.blown:
             try:
                 snapshot = Snapshot()
+                if not snapshot.empty and callable(fn):
+                    fn = _Carried(fn, snapshot)
             except Exception as error:
                 fuse.failed(error)
-            else:
-                if not snapshot.empty:
-                    return original(self, snapshot.run, fn, *args, **kwargs)
-        return original(self, fn, *args, **kwargs)
+        try:
+            return original(self, fn, *args, **kwargs)
+        except BaseException as error:
+            if error.__traceback__ is not None:  # this frame is the first of it, and a bare `raise` adds none
+                error.__traceback__ = error.__traceback__.tb_next
+            raise
 
     return submit
 
 
-thread_start: Final = Patch(threading.Thread, "start", _start)
+thread_start: Final = Patch(threading.Thread, "_bootstrap", _Bootstrap)
 executor_submit: Final = Patch(ThreadPoolExecutor, "submit", _submit)
