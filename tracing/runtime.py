@@ -22,7 +22,7 @@ from tracing import health
 from tracing import semconv as sc
 from tracing.context import declare, declared
 from tracing.errors import ConfigurationError
-from tracing.logs import capture
+from tracing.logs import capture, uncaught
 from tracing.propagation import Propagator
 from tracing.redact import Redactor
 from tracing.settings import Settings
@@ -215,6 +215,7 @@ def configure(
         propagate.set_global_textmap(parts.propagator)
         if read.capture_logs:
             capture.install(read.level)
+            uncaught.install()
         if not _runtime.exit_registered:
             atexit.register(_at_exit)
             _runtime.exit_registered = True
@@ -235,6 +236,7 @@ def _put_back(last_round_s: float) -> None:
         if parts is None:
             return
         capture.remove()
+        uncaught.remove()
         if isinstance(propagate.get_global_textmap(), Propagator) and _runtime.textmap_before is not None:
             propagate.set_global_textmap(_runtime.textmap_before)
         _runtime.textmap_before = None

@@ -103,15 +103,16 @@ ENTRIES: Final = (
     _own("granian", "granian.wsgi", _made_by("access_logs", "granian_wsgi_patches")),
     _contrib("celery", "celery", "CeleryInstrumentor"),
     _own("grpc", "grpc", _made_by("grpc_server", "server_patches"), instrumentor="GrpcInstrumentorServer"),
+    # `grpc` imports `grpc.aio` before it is ready itself.
     _own(
         "grpc-aio",
-        "grpc.aio",
+        "grpc",
         _made_by("grpc_server", "aio_server_patches"),
         "grpc",
         "GrpcAioInstrumentorServer",
     ),
     _contrib("grpc", "grpc", "GrpcInstrumentorClient"),
-    _contrib("grpc-aio", "grpc.aio", "GrpcAioInstrumentorClient", module="grpc"),
+    _contrib("grpc-aio", "grpc", "GrpcAioInstrumentorClient", module="grpc"),
     _contrib("httpx", "httpx", "HTTPXClientInstrumentor"),
     _contrib("requests", "requests", "RequestsInstrumentor"),
     _contrib("aiohttp-client", "aiohttp", "AioHttpClientInstrumentor", module="aiohttp_client"),

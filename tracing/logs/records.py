@@ -30,7 +30,7 @@ from tracing.health import Fuse, count
 from tracing.line import STACKTRACE_CHARS_MAX, cut, encode, exception_fields, plain
 from tracing.scopes import SPAN_KEY, ScopedContext, current_context, get_context
 from tracing.sink import slot
-from tracing.spans import Span
+from tracing.spans import Span, failures
 from tracing.spans.foreign import announce
 
 ATTRIBUTES_MAX: Final = 128  # OpenTelemetry's default for attributes of a log record
@@ -216,6 +216,8 @@ def line_of(record: logging.LogRecord) -> tuple[bytes, int]:
     elif context:
         here = _Here(span, context)
         ids, flags, inherited = here.ids, here.flags, here.inherited
+    if not ids and record.exc_info:
+        ids = _ids_of_failure(record.exc_info)
     attributes = {**(inherited or {}), **get_fields(), **_extra(record)}
     if level.own_name is None:  # for the next record of this level, if that is a usual one
         slot.log_heads[record.levelname] = (slot.head(level.name), level.number)
@@ -323,9 +325,21 @@ def _message(record: logging.LogRecord, attributes: dict[str, Any]) -> str:
 
 
 def _exception(exc_info: Any) -> dict[str, str] | None:
+    error = _error_of(exc_info)
+    return exception_fields(error) if error is not None else None
+
+
+def _ids_of_failure(exc_info: Any) -> bytes:
+    """The ids of the span that an exception has left before somebody outside logged it."""
+    error = _error_of(exc_info)
+    ids = failures.origin(error) if error is not None else None
+    return fastline.ids(*ids) if ids is not None else b""
+
+
+def _error_of(exc_info: Any) -> BaseException | None:
     """`exc_info` as logging leaves it on a record: a triple, of `None`s outside an `except`."""
     error = exc_info[1] if isinstance(exc_info, tuple) and len(exc_info) == 3 else exc_info
-    return exception_fields(error) if isinstance(error, BaseException) else None
+    return error if isinstance(error, BaseException) else None
 
 
 # ---------------------------------------------------------------- writing

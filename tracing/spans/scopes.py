@@ -15,6 +15,7 @@ from opentelemetry.util import types
 
 from tracing.health import Fuse
 from tracing.scopes import ScopedContext, enter_span, get_context, leave, set_context
+from tracing.spans import failures
 from tracing.spans.light import Span
 from tracing.spans.lines import described
 
@@ -102,8 +103,9 @@ class SpanScope:
 
 
 def fail(span: trace.Span, error: BaseException, *, record: bool, set_status: bool) -> None:
-    """Note an exception on a span, ours or anybody's; never raises."""
+    """Note an exception on a span, ours or anybody's, and where it came from; never raises."""
     try:
+        failures.remember(span, error)
         if isinstance(span, Span):
             span.fail(error, record=record, set_status=set_status)
         elif isinstance(error, Exception) and span.is_recording():
