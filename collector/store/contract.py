@@ -134,6 +134,8 @@ class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
     durable_seq: int
     damaged_partitions: int = 0  # set aside since the store was made
     damaged_records: int = 0  # that were in them, as far as is known
+    rebuilt_partitions: int = 0  # of the damaged ones, out of what is kept of them beside their index
+    rebuilt_records: int = 0  # that are back
 
 
 class Store(Protocol):

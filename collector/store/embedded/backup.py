@@ -15,6 +15,7 @@ from collector.errors import StoreFailed
 from collector.store.embedded.damage import segments_of
 from collector.store.embedded.files import sync_directory
 from collector.store.embedded.partition import DICTIONARY, INDEX, NOTE
+from collector.store.embedded.records import RECORDS
 
 _ATTEMPTS_MAX: Final = 20  # merges that may end while one partition is copied
 
@@ -31,8 +32,8 @@ def copy_partition(source: Path, target: Path) -> int:
         (target / INDEX).mkdir(parents=True)
         try:
             _copy_index(source / INDEX, target / INDEX)
-            # After the index: whatever number that holds is in the dictionary by now.
-            for name in (DICTIONARY, NOTE):
+            # After the index: whatever that holds is in the others by now.
+            for name in (DICTIONARY, NOTE, RECORDS):
                 if (source / name).exists():
                     shutil.copyfile(source / name, target / name)
         except FileNotFoundError:

@@ -20,6 +20,7 @@ class StoreLimits:
     partition_resources_max: int = 20_000
     parents_remembered_max: int = 200_000  # span ids whose service is known when a child arrives
     verify_at_open_bytes_max: int = 256_000_000  # newest first; `scrub` reads the rest
+    keep_records: bool = True  # once more beside the index, for its rebuilding; see `records.py`
     reload_interval_s: float = 0.25  # how often a reader looks whether another process has written
 
     def __post_init__(self) -> None:

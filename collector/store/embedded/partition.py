@@ -1,4 +1,4 @@
-"""One partition: a directory with an index, its dictionary, and a note of its format.
+"""One partition: a directory with an index, its dictionary, its records once more, and a note of its format.
 
 A partition is made under another name and renamed when it is whole, so that a directory with a
 partition's name can always be opened, whenever the process was killed.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from collector.model import Record
 from collector.store.embedded import schema as sc
 from collector.store.embedded.files import replace_file, sync_directory
 from collector.store.embedded.profiles import Dictionary
+from collector.store.embedded.records import RECORDS, RecordsFile
 from collector.store.embedded.snapshot import Bounds, Figures, Snapshot, Unreadable, guarded, is_panic
 
 # From a format to the next: each takes a partition's directory and leaves it in the next format's form.
@@ -59,6 +60,8 @@ class Partition:
         self.dictionary = Dictionary(path / DICTIONARY, writable=not read_only)
         self._index = guarded(self.name, lambda: sc.open_index(str(path / INDEX)))
         self._writer: tantivy.IndexWriter | None = None
+        kept = path / RECORDS
+        self._records = RecordsFile(kept) if kept.exists() and not read_only else None
         self.dirty = False
         self._bounds: Bounds | None = None  # kept up to date from the first record that is added
         self._kinds: Counter[str] = Counter()  # likewise
@@ -69,9 +72,12 @@ class Partition:
         self.appended = self.snapshot.documents  # records, visible or not
 
     @classmethod
-    def create(cls, path: Path, *, replaces: str | None = None) -> Partition:
+    def create(cls, path: Path, *, keep_records: bool, replaces: str | None = None) -> Partition:
         """Make an empty partition.
 
+        Args:
+            keep_records: keep each record once more, so that a damaged index can be built anew.
+            replaces: the name of the partition whose place it takes.
         Raises:
             OSError: the disk is full or failed; nothing is left under the partition's name.
         """
@@ -79,6 +85,8 @@ class Partition:
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / INDEX).mkdir(parents=True)
         sc.open_index(str(unfinished / INDEX), create=True)
+        if keep_records:
+            (unfinished / RECORDS).touch()
         _write_note(unfinished, Note(format=FORMAT_VERSION, replaces=replaces))
         sync_directory(unfinished)
         unfinished.rename(path)
@@ -130,11 +138,15 @@ class Partition:
                     raise DataDirectoryInUse(f"{self.path}: another process writes to it") from error
                 raise StoreFailed(f"{self.path}: no writer: {error}") from error
 
-    def add(self, document: tantivy.Document, *, order: int, record: Record) -> None:
+    def add(
+        self, document: tantivy.Document, *, order: int, record: Record, body: bytes, resource: int
+    ) -> None:
         """Write one record into memory; `commit` makes it durable.
 
         Args:
             order: the record's place in time, as the document has it.
+            record, body: as `codec.pack` gives them.
+            resource: number of the record's resource in the dictionary.
         Raises:
             StoreFailed: the disk is full or failed.
         """
@@ -142,6 +154,8 @@ class Partition:
         self.dirty = True
         try:
             self._writer.add_document(document)
+            if self._records is not None:
+                self._records.add(record, body, resource=resource)
         except BaseException as error:
             raise self._failure(error) from error
         self.appended += 1
@@ -168,6 +182,8 @@ class Partition:
         if not self.dirty or self._writer is None:
             return
         try:
+            if self._records is not None:
+                self._records.save()
             self.dictionary.save()
             self._writer.commit()
         except BaseException as error:
@@ -178,16 +194,31 @@ class Partition:
         self.snapshot = self._take_snapshot(known)
         self.appended = self.snapshot.documents
 
-    def delete(self, query: tantivy.Query) -> None:
-        """Take records out; `commit` makes it durable and visible."""
+    def delete(self, query: tantivy.Query, seqs: Sequence[int]) -> None:
+        """Take records out; `commit` makes it durable and visible.
+
+        Args:
+            seqs: the numbers of the records; with a 0, for one that has none, records are kept no more.
+        Raises:
+            OSError: the disk is full or failed.
+        """
         assert self._writer is not None
         self.dirty = True
         self._bounds = None
+        if self._records is not None:
+            if 0 in seqs:  # these cannot be named, and must not come back
+                self._records.close()
+                self._records = None
+                (self.path / RECORDS).unlink()
+            else:
+                self._records.note_deleted(seqs)
         self._writer.delete_documents_by_query(query)
 
     def abandon(self) -> None:
         """Forget what was added since the last commit, and the writer, which may be broken."""
         self._writer = None
+        if self._records is not None:
+            self._records.close()
         self.dirty = False
         self._bounds = None
         self.appended_seq = self.committed_seq
@@ -197,6 +228,11 @@ class Partition:
         """Let go of the writer, its thread and its memory; what was committed stays."""
         self.abandon()
         self.dictionary.close()
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether each record is kept once more beside the index."""
+        return self._records is not None
 
     @property
     def writing(self) -> bool:

@@ -5,7 +5,7 @@ lock                 held with flock by the writer
 state.json           see `state.py`
 partitions/
   2026-11-24.0/      what arrived on that day (UTC); .1 when .0 was full; .0~1 is .0 written anew
-damaged/…            set aside: not what was written; kept for a person to look at
+damaged/…            set aside: not what was written; see `aside.py`
 ```
 """
 
@@ -22,6 +22,7 @@ from threading import RLock
 from typing import Final
 
 from collector.errors import Damaged, DataDirectoryInUse, StoreFailed
+from collector.store.embedded.aside import Damage, set_aside, settle, settle_replaced
 from collector.store.embedded.backup import copy_partition
 from collector.store.embedded.damage import damaged_files
 from collector.store.embedded.files import sync_directory
@@ -31,7 +32,6 @@ from collector.store.embedded.rewriting import has_deletions, rewritten
 from collector.store.embedded.state import State, read_state, write_state
 
 PARTITIONS: Final = "partitions"
-DAMAGED: Final = "damaged"
 DAY_NS: Final = 86_400_000_000_000
 
 _log: Final = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Partitions:
         self.limits = limits
         self.read_only = read_only
         self.all: tuple[Partition, ...] = ()  # by name, that is by day; replaced, never changed
+        self.lost_uncommitted = False  # a partition has gone with what the writer had not committed
         self._home = directory / PARTITIONS
         self._lock = RLock()
         self._lock_file: int | None = None
@@ -88,6 +89,7 @@ class Partitions:
             for partition in opened:
                 if partition not in self.all:  # a crash came before the removal of the old one
                     self._remove(partition.path)
+            settle_replaced(self.directory, self.all)
 
     def _paths(self) -> list[Path]:
         try:
@@ -118,20 +120,9 @@ class Partitions:
         records = 0 if known is None else known.documents
         self.state.damaged_partitions += 1
         self.state.damaged_records += records
-        home = self.directory / DAMAGED
-        home.mkdir(exist_ok=True)
-        place = home / f"{path.name}-{self.state.damaged_partitions}"
-        while place.exists():
-            place = place.with_name(f"{place.name}x")
-        path.rename(place)
+        damage = Damage(reason=reason, records=records)
+        set_aside(self.directory, path, damage, number=self.state.damaged_partitions)
         write_state(self.directory, self.state)
-        _log.error(
-            "partition %s with %d records is damaged and set aside in %s: %s",
-            path.name,
-            records,
-            place,
-            reason,
-        )
 
     def set_damaged_aside(self) -> int:
         """Read every file of every partition; set aside what is not as it was written; how many were."""
@@ -143,7 +134,42 @@ class Partitions:
                     self._set_aside(partition.path, damage[0])
         return len(found)
 
+    def adopt(self, made: Partition, damaged: Path) -> int:
+        """Take in a partition that was built anew in place of a damaged one; how many records are back.
+
+        Nothing may be uncommitted: the highest `seq` of a day stands for all below it, and the newest
+        partition of the day is another one from now on.
+
+        Raises:
+            OSError, Damaged: the disk failed.
+        """
+        day, _ = partition_key(damaged)
+        with self._lock:
+            target = self._home / f"{day}.{self._next_number(day)}"
+            made.path.rename(target)
+            sync_directory(self._home)
+            partition = Partition(target, read_only=False)
+            self._add(partition)
+            self.state.rebuilt_partitions += 1
+            self.state.rebuilt_records += partition.snapshot.documents
+            self.save_state(durable=True)
+        settle(damaged, partition.snapshot.documents)
+        return partition.snapshot.documents
+
+    def unfinished(self, name: str) -> Path:
+        """Where a partition may grow unseen; what a crash leaves there goes at the next start."""
+        return self._home / f".unfinished-{name}"
+
+    def _next_number(self, day: str) -> int:
+        of_day = self.of_day(day)
+        return partition_key(of_day[-1].path)[1] + 1 if of_day else 0
+
+    def _add(self, partition: Partition) -> None:
+        with self._lock:
+            self.all = tuple(sorted((*self.all, partition), key=lambda one: partition_key(one.path)))
+
     def _forget(self, partition: Partition) -> None:
+        self.lost_uncommitted |= partition.dirty
         self.all = tuple(one for one in self.all if one is not partition)
         partition.close_writer()
 
@@ -192,12 +218,12 @@ class Partitions:
             if newest is not None:
                 newest.commit()  # so that the highest seq of a day stands for all below it
                 newest.close_writer()
-            number = partition_key(newest.path)[1] + 1 if newest is not None else 0
+            path = self._home / f"{day}.{self._next_number(day)}"
             try:
-                newest = Partition.create(self._home / f"{day}.{number}")
+                newest = Partition.create(path, keep_records=self.limits.keep_records)
             except (OSError, ValueError, Damaged) as error:
                 raise StoreFailed(f"{self._home}: no new partition: {error}") from error
-            self.all = tuple(sorted((*self.all, newest), key=lambda one: partition_key(one.path)))
+            self._add(newest)
         self.open_for_writing(newest)
         return newest
 
@@ -234,6 +260,20 @@ class Partitions:
         """
         self.state.partitions = {one.name: one.snapshot.figures() for one in self.all}
         write_state(self.directory, self.state, durable=durable)
+
+    def shrink_to(self, bytes_max: int) -> int:
+        """Remove the oldest partitions until the rest takes no more; how many records went.
+
+        The newest partition stays, whatever its size.
+        """
+        left = sum(one.bytes() for one in self.all)
+        leaving = set()
+        for partition in self.all[:-1]:
+            if left <= bytes_max:
+                break
+            left -= partition.bytes()
+            leaving.add(partition.name)
+        return self.drop(lambda one: one.name in leaving)
 
     def drop(self, leaves: Callable[[Partition], bool]) -> int:
         """Remove whole partitions and give their space back; how many records went."""

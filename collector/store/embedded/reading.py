@@ -39,6 +39,14 @@ class Plan:
             return self.snapshot.count(self.query)
         return sum(1 for _ in self.records())
 
+    def seqs(self) -> list[int]:
+        """The numbers of the records; 0 for one that has none. Only where the query is exact."""
+        return [
+            seq or 0
+            for hits in self.hits()
+            for seq in self.snapshot.column(sc.SEQ, [address for _, address in hits])
+        ]
+
     def counts_by(self, column: str) -> dict[int, int]:
         """How many of the records have each value of a number column, which must have few."""
         if self.exact:

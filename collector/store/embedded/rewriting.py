@@ -34,7 +34,7 @@ def rewritten(partition: Partition, target: Path, *, heap_bytes: int) -> Partiti
         OSError: likewise; nothing is left under the new name.
     """
     unfinished = target.with_name(f".rewrite-{target.name}")
-    made = Partition.create(unfinished, replaces=partition.name)
+    made = Partition.create(unfinished, keep_records=partition.keeps_records, replaces=partition.name)
     try:
         made.open_writer(heap_bytes)
         _copy(plan(partition.snapshot, Everything()), made)
@@ -53,15 +53,17 @@ def _copy(everything: Plan, made: Partition) -> None:
         numbers = snapshot.column(sc.PROFILE, addresses)
         parents = snapshot.column(sc.PARENT, addresses)
         for record, number, parent in zip(snapshot.records(addresses), numbers, parents, strict=True):
+            body = pack(record)[0]
+            resource = made.dictionary.resource_id(record.resource)
             fields = sc.fields_of_record(
                 record,
-                pack(record)[0],
+                body,
                 profile=made.dictionary.profile_id(profiles[number or 0]),
-                resource=made.dictionary.resource_id(record.resource),
+                resource=resource,
                 parent_unknown=parent is not None,
             )
             document = tantivy.Document.from_dict(fields, sc.SCHEMA)
-            made.add(document, order=fields[sc.ORDER], record=record)
+            made.add(document, order=fields[sc.ORDER], record=record, body=body, resource=resource)
 
 
 __all__ = ["has_deletions", "rewritten"]

@@ -25,6 +25,8 @@ class State(msgspec.Struct):
     partitions: dict[str, Figures] = {}  # each at its last commit
     damaged_partitions: int = 0
     damaged_records: int = 0
+    rebuilt_partitions: int = 0
+    rebuilt_records: int = 0
 
 
 def read_state(directory: Path) -> State:

@@ -31,6 +31,7 @@ from collector.store.contract import (
 )
 from collector.store.embedded import calls, counting, finding, rates
 from collector.store.embedded import schema as sc
+from collector.store.embedded.aside import built_anew, waiting
 from collector.store.embedded.limits import StoreLimits
 from collector.store.embedded.partitions import Partitions, end_of_day_ns, partition_key
 from collector.store.embedded.reading import newest_first, plans, stored_uids, trace_records
@@ -62,6 +63,7 @@ class EmbeddedStore:
         self._read_only = partitions.read_only
         self._writer = Writer(partitions, limits, clock_ns)
         self._write_lock = Lock()
+        self._rebuild_lock = Lock()
         self._looked_at_s = time.monotonic()
         self._next_suspicion_s = 0.0
         self._closed = False
@@ -111,8 +113,8 @@ class EmbeddedStore:
             self.commit()
 
     def delete(self, condition: Condition) -> int:
-        """See `Store.delete`."""
-        self._check_writable()
+        """See `Store.delete`. What waits to be built anew is first, lest it come back undeleted."""
+        self.rebuild()
         with self._write_lock:
             return self._writer.delete(condition)
 
@@ -131,14 +133,7 @@ class EmbeddedStore:
         self._check_writable()
         with self._write_lock:
             self._writer.commit()
-            left = sum(one.bytes() for one in self._partitions.all)
-            leaving = set()
-            for partition in self._partitions.all[:-1]:
-                if left <= bytes_max:
-                    break
-                left -= partition.bytes()
-                leaving.add(partition.name)
-            return self._partitions.drop(lambda one: one.name in leaving)
+            return self._partitions.shrink_to(bytes_max)
 
     def purge(self) -> int:
         """Take the bytes of deleted records off the disk, partition by partition; how many held any.
@@ -157,6 +152,29 @@ class EmbeddedStore:
     def scrub(self) -> int:
         """Read every file and compare its checksum; set damaged partitions aside; how many there were."""
         return self._partitions.set_damaged_aside()
+
+    def rebuild(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """Build anew what was set aside and is kept once more; how many records are back.
+
+        Takes as long as writing them took. Any thread may do it: others write and read meanwhile.
+
+        Args:
+            is_stopping: is asked now and then whether to give up; the next call begins again.
+        Raises:
+            StoreFailed, OSError: the disk is full or failed.
+        """
+        self._check_writable()
+        back = 0
+        with self._rebuild_lock:
+            for damaged in waiting(self._partitions.directory):
+                target = self._partitions.unfinished(damaged.name)
+                made = built_anew(damaged, target, self._limits, is_stopping=is_stopping)
+                if made is None:
+                    break
+                with self._write_lock:
+                    self._writer.commit()
+                    back += self._partitions.adopt(made, damaged)
+        return back
 
     def backup(self, target: Path) -> int:
         """Copy everything that is committed into an empty directory; how many bytes it has there.
@@ -363,6 +381,8 @@ class EmbeddedStore:
             durable_seq=state.durable_seq,
             damaged_partitions=state.damaged_partitions + self._partitions.unreadable,
             damaged_records=state.damaged_records,
+            rebuilt_partitions=state.rebuilt_partitions,
+            rebuilt_records=state.rebuilt_records,
         )
 
     def _read(self, read: Callable[[Sequence[Snapshot]], _T]) -> _T:

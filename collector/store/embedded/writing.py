@@ -10,22 +10,17 @@ import tantivy
 
 from collector.errors import StoreFailed
 from collector.model import Record
-from collector.store.codec import pack
 from collector.store.conditions import Condition
 from collector.store.contract import Appended
-from collector.store.embedded import schema as sc
 from collector.store.embedded import terms as t
+from collector.store.embedded.adding import Adder
 from collector.store.embedded.limits import StoreLimits
-from collector.store.embedded.parents import Parents
 from collector.store.embedded.partition import Partition
 from collector.store.embedded.partitions import DAY_NS, Partitions, day_of
-from collector.store.embedded.profiles import profile_of
 from collector.store.embedded.reading import plan
 from collector.store.embedded.snapshot import Figures
 from collector.store.embedded.state import write_state
 from collector.store.embedded.translate import terms_query
-
-UNSTORABLE: Final = "unstorable"  # the one reason for a refusal; the log says more
 
 _log: Final = logging.getLogger(__name__)
 
@@ -41,7 +36,7 @@ class Writer:
         """Write into these partitions; `clock_ns` stands in for records that do not say when they came."""
         self._partitions = partitions
         self._clock_ns = clock_ns
-        self._parents = Parents(limits.parents_remembered_max)
+        self._adder = Adder(limits.parents_remembered_max)
         self._uncommitted: set[str] = set()  # uids
 
     @property
@@ -59,11 +54,11 @@ class Writer:
         existing: Callable[[Collection[str]], set[str]],
     ) -> Appended:
         """See `Store.append`; `existing` says which uids are stored and visible."""
+        self._check_for_losses()
         known: set[str] | None = None
         if check_uids:
             known = existing({record.uid for record in records}) | self._uncommitted
-        for record in records:
-            self._remember_as_parent(record)
+        self._adder.remember(records)
         try:
             return self._append(records, known)
         except StoreFailed:
@@ -95,7 +90,7 @@ class Writer:
                     continue
                 known.add(record.uid)
             room -= 1
-            reason = self._add(record, partition)
+            reason = self._adder.add(record, partition)
             if reason is None:
                 self._uncommitted.add(record.uid)
             else:
@@ -103,43 +98,11 @@ class Writer:
         stored = len(records) - already_stored - len(refused)
         return Appended(stored=stored, already_stored=already_stored, refused=refused)
 
-    def _add(self, record: Record, partition: Partition) -> str | None:
-        """Write one record; the reason why it can never be written, if that is so."""
-        body, record = pack(record)
-        caller, unknown = self._caller_of(record)
-        dictionary = partition.dictionary
-        fields = sc.fields_of_record(
-            record,
-            body,
-            profile=dictionary.profile_id(profile_of(record, caller)),
-            resource=dictionary.resource_id(record.resource),
-            parent_unknown=unknown,
-        )
-        try:
-            document = tantivy.Document.from_dict(fields, sc.SCHEMA)
-        except (ValueError, TypeError, OverflowError) as error:
-            _log.warning("record %s does not fit the index: %s", record.uid, error)
-            return UNSTORABLE
-        partition.add(document, order=fields[sc.ORDER], record=record)
-        return None
-
-    def _remember_as_parent(self, record: Record) -> None:
-        if record.kind in ("span", "span_start") and record.trace_id and record.span_id:
-            self._parents.remember(sc.span_hash(record.trace_id, record.span_id), record.service)
-
-    def _caller_of(self, record: Record) -> tuple[str | None, bool]:
-        """The service that called a span, if it is known and another one; and whether it is not known."""
-        if record.kind != "span" or record.trace_id is None or record.parent_span_id is None:
-            return None, False
-        service = self._parents.service_of(sc.span_hash(record.trace_id, record.parent_span_id))
-        if service is None:
-            return None, True
-        return (None if service == record.service else service), False
-
     # ------------------------------------------------------------ commit
 
     def commit(self) -> int:
         """See `Store.commit`."""
+        self._check_for_losses()
         dirty = [partition for partition in self._partitions.all if partition.dirty]
         if not dirty:
             return self.durable_seq
@@ -152,6 +115,13 @@ class Writer:
         self._uncommitted.clear()
         self._save_state(max(one.committed_seq for one in self._partitions.all))
         return self.durable_seq
+
+    def _check_for_losses(self) -> None:
+        """Have everything appended again when a partition has gone with what was not committed."""
+        if self._partitions.lost_uncommitted:
+            self._partitions.lost_uncommitted = False
+            self._abandon()
+            raise StoreFailed("a damaged partition was set aside with records that were not committed yet")
 
     def _save_state(self, durable_seq: int, *, durable: bool = False) -> None:
         self._partitions.state.durable_seq = max(self.durable_seq, durable_seq)
@@ -171,31 +141,31 @@ class Writer:
     def delete(self, condition: Condition) -> int:
         """See `Store.delete`."""
         self.commit()
-        queries: list[tuple[Partition, tantivy.Query, int]] = []
+        queries: list[tuple[Partition, tantivy.Query, list[int]]] = []
         for partition in self._partitions.all:
             asked = plan(partition.snapshot, condition)
             if asked.exact:
-                query, count = asked.query, asked.count()
+                query, seqs = asked.query, asked.seqs()
             else:
-                uids = [record.uid for record in asked.records()]
-                query, count = terms_query([t.id_term(t.UID, uid) for uid in uids]), len(uids)
-            if count:
-                queries.append((partition, query, count))
+                found = [(record.uid, record.seq) for record in asked.records()]
+                query, seqs = terms_query([t.id_term(t.UID, uid) for uid, _ in found]), [s for _, s in found]
+            if seqs:
+                queries.append((partition, query, seqs))
         if not queries:
             return 0
         # First written down, so that a crash in between is not taken for records that went missing.
         known = self._partitions.state.partitions
-        for partition, _, count in queries:
+        for partition, _, seqs in queries:
             if partition.name in known:  # a lost or copied state knows no figures
-                known[partition.name] = Figures(known[partition.name].documents - count)
+                known[partition.name] = Figures(known[partition.name].documents - len(seqs))
         try:
             write_state(self._partitions.directory, self._partitions.state, durable=True)
-            for partition, query, _ in queries:
+            for partition, query, seqs in queries:
                 self._partitions.open_for_writing(partition)
-                partition.delete(query)
+                partition.delete(query, seqs)
                 partition.commit()
         except (StoreFailed, OSError) as error:
             self._abandon()
             raise StoreFailed(f"not everything could be deleted: {error}") from error
         self._save_state(0)
-        return sum(count for _, _, count in queries)
+        return sum(len(seqs) for _, _, seqs in queries)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from collector.store.embedded import EmbeddedStore, StoreLimits
+from collector.store.embedded.aside import DAMAGED
 from collector.store.embedded.damage import damage_of_file, damaged_files
 from collector.store.embedded.partition import DICTIONARY, INDEX, NOTE
-from collector.store.embedded.partitions import DAMAGED, PARTITIONS
+from collector.store.embedded.partitions import PARTITIONS
 from collector.testing.store_samples import DAY_NS, START_NS, log, numbered, span
 
 FIRST, SECOND = "2025-11-24.0", "2025-11-25.0"
