@@ -116,8 +116,8 @@ def _show(original: Callable[..., Any]) -> Callable[..., Any]:
     return show
 
 
-# Below `showwarning`, which a program replaces when it wants its warnings elsewhere: in a logger, for instance,
-# where they are records already. What a test collects is not shown, so it is not recorded either.
+# Below `showwarning`, which a program replaces when it wants its warnings elsewhere: in a logger they are
+# records already. What a test collects is not shown, so it is not recorded either.
 _WARNINGS_HOOK: Final = "_showwarnmsg_impl"
 
 _patches: Final = (
