@@ -137,10 +137,22 @@ class OwnDirectory:
         """What the current segment has reserved for lines to come; they will take it, not add to it."""
         return 0 if self._mapped is None else self._mapped.room_bytes
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the current segment is mapped, and somebody has taken away from its end."""
+        return self._mapped is not None and self._mapped.is_cut(self.fd)
+
+    def lines_left(self) -> int:
+        """Return how many lines of the current segment are still there after somebody has cut it.
+
+        Without a map there may be lines behind the cut that are in no place of theirs: none counts then.
+        """
+        return 0 if self._mapped is None else self.lines_of_current().count(b"\n")
+
     def _end_place(self) -> int:
-        if self._mapped is None:
-            return os.fstat(self.fd).st_size
-        return 0 if self._mapped.is_cut(self.fd) else self._mapped.place
+        """Where the lines of the current segment end; not before the header's end, cut or not."""
+        size = os.fstat(self.fd).st_size
+        return max(self._header_bytes, size if self._mapped is None else min(size, self._mapped.place))
 
     @property
     def is_descriptor_ours(self) -> bool:
@@ -201,14 +213,15 @@ def _mapped(fd: int, used_bytes: int, room_bytes: int) -> MappedSegment | None:
     """Map a segment; `None` when the disk has no room for all of it, where a line may still fit."""
     try:
         return MappedSegment(fd, used_bytes, room_bytes)
-    except OSError:
+    except (OSError, ValueError):
         _give_room_back(fd, used_bytes)
         return None
 
 
 def _give_room_back(fd: int, size: int) -> None:
     try:
-        os.ftruncate(fd, size)
+        if os.fstat(fd).st_size > size:  # else somebody has cut it, and this would fill it up with NULs
+            os.ftruncate(fd, size)
     except OSError:
         pass  # readers end at the last newline, whatever follows
 

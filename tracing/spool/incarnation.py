@@ -33,6 +33,7 @@ from tracing.spool.usage import free_bytes, service_bytes, spool_bytes
 # 200 records, so that its 10 µs are 50 ns for each.
 STEP_BYTES: Final = 65_536
 ALWAYS: Final = -1
+RESUMED_MAX: Final = 64  # cuts that nobody has read up to yet; of older ones the loss would be told twice
 
 
 class DescriptorLost(Exception):
@@ -49,6 +50,7 @@ class Incarnation:
         position: logical offset after the last line taken.
         lines: how many lines were taken.
         severity_min: OpenTelemetry severity number below which lines are shed at present.
+        resumed_at: offsets at which a new segment follows one that somebody cut; that loss is noted.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Incarnation:
         self.directory: OwnDirectory | None = None
         self.ended: str | None = None
         self.memory_lines_total = 0
+        self.resumed_at: deque[int] = deque(maxlen=RESUMED_MAX)
         self._service_path = service_directory(root, service)
         self.born_pid = self.pid  # stays when `pid` is set to 0
         self._resource = {**resource, sc.PROCESS_PID: self.pid}
@@ -263,16 +266,24 @@ class Incarnation:
     def _look_after(self, directory: OwnDirectory) -> None:
         if not directory.is_descriptor_ours:
             raise DescriptorLost
-        end_offset = directory.end_offset()
         if not directory.is_in_place or not directory.is_segment_in_place:
             self._restore(directory)
-        elif end_offset < self.position:  # somebody has cut the file: its lines are gone
-            self.losses.note("deleted", self.lines - directory.header.first_line, end_offset, self.position)
-            directory.begin_segment(self._header(self.position, self.lines))
+        elif directory.is_cut or directory.end_offset() < self.position:
+            self._note_cut(directory)
+            self._to_memory()
+            self._to_disk()
         elif free_bytes(directory.fd) < self._limits.disk_free_bytes_min:
             self._to_memory()
         elif self.position - directory.header.first_offset >= self._limits.segment_bytes_max:
             self._next_segment()
+
+    def _note_cut(self, directory: OwnDirectory) -> None:
+        """Somebody has cut the file: what stood behind the cut is gone."""
+        end_offset = directory.end_offset()
+        if end_offset < self.position:
+            count = self.lines - directory.header.first_line - directory.lines_left()
+            self.losses.note("deleted", count, end_offset, self.position)
+            self.resumed_at.append(self.position)
 
     def _next_segment(self) -> None:
         assert self.directory is not None
@@ -392,6 +403,9 @@ class Incarnation:
         directory = self.directory
         if directory is None or not directory.is_descriptor_ours:
             raise DescriptorLost
+        if directory.is_cut:
+            self._note_cut(directory)
+            self._look_at_s = 0.0  # the disk is not full: a new segment will do
         try:
             directory.cut_at(self.position)
         except OSError:

@@ -54,7 +54,8 @@ class OwnSource:
                     found = self._reader.read(self.sent, bytes_max)
             if not isinstance(found, Hole):
                 return found
-            if found.reason != "deleted":  # of what is deleted, the incarnation itself takes note
+            # Of what is deleted or cut, the incarnation itself takes note.
+            if found.reason != "deleted" and found.end not in self.own.resumed_at:
                 self.lose(found.reason, 1, found.begin, found.end)
             self.acknowledge(found.end)
         return None
