@@ -248,6 +248,13 @@ class Snapshot:
         self.context = current_context()
         self.fields = get_fields()
 
+    @classmethod
+    def of(cls, context: Context, fields: Fields) -> Self:
+        """What came from elsewhere, such as another process."""
+        snapshot = cls.__new__(cls)
+        snapshot.context, snapshot.fields = context, fields
+        return snapshot
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing to hand on."""

@@ -27,6 +27,7 @@ __all__ = [
     "current_context",
     "enter",
     "enter_span",
+    "entered_here",
     "get_context",
     "leave",
     "set_context",
@@ -125,6 +126,15 @@ def leave(context: ScopedContext) -> None:
     context.left = True
     set_context(alive(previous if now is context else now))
     context.previous = alive(previous)
+
+
+def entered_here(context: ScopedContext) -> bool:
+    """Whether a scope was entered in this thread, task or callback, and not handed over to it."""
+    now = get_context()
+    if not _is_home(context.token):
+        return False
+    context.token = set_context(now)  # the one that was asked is used up, and was put back to what it knew
+    return True
 
 
 def current_context() -> Context:

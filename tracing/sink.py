@@ -43,12 +43,15 @@ class Slot:
         service: name of the service, as every line carries it.
         resource: attributes of the process, for lines without a header line before them.
         redactor: takes secrets out of what is about to be written; `None`: nothing is taken out.
+        child_setup: gives a function, which can be pickled, that configures a process that is started afresh
+            as this one is; `None`: there is nothing that could be taken along.
         start: configures with what the environment says; called by a `LogHandler` that comes first.
     """
 
     __slots__ = (
         "_heads",
         "active",
+        "child_setup",
         "enabled",
         "excluded_paths",
         "info_head",
@@ -68,6 +71,7 @@ class Slot:
         self.service = UNKNOWN_SERVICE
         self.resource: Mapping[str, Any] = {}
         self.redactor: Redactor | None = Redactor()
+        self.child_setup: Callable[[], Callable[[], object] | None] | None = None
         self.start: Callable[[], object] | None = None
         self._heads: dict[str, bytes] = {}
         # By the name that logging has for a level: the same piece, and the severity number.

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
+
+
+class Handoff(Protocol):
+    """Something that is put on and taken off again.
+
+    Attributes:
+        on: whether it is to do anything.
+    """
+
+    on: bool
+
+    def install(self) -> None:
+        """Put it on; a second call changes nothing."""
+        ...
+
+    def remove(self) -> None:
+        """Take it off."""
+        ...
 
 
 class Patch:
@@ -40,3 +58,23 @@ class Patch:
         if self._original is not None and self._owner.__dict__.get(self._name) is self._ours:
             setattr(self._owner, self._name, self._original)
             self._original = self._ours = None
+
+
+class Patches:
+    """Several patches that belong together."""
+
+    def __init__(self, *patches: Handoff) -> None:
+        self._patches = patches
+        self.on = False
+
+    def install(self) -> None:
+        """Install all of them; a second call changes nothing."""
+        self.on = True
+        for patch in self._patches:
+            patch.install()
+
+    def remove(self) -> None:
+        """Remove all of them, the last one first."""
+        self.on = False
+        for patch in reversed(self._patches):
+            patch.remove()

@@ -69,7 +69,7 @@ def _inside(snapshot: Snapshot, thread: threading.Thread, begin: Callable[[], No
     return begin
 
 
-class _Carried:
+class Carried:
     """Calls a function with what was current where it was submitted, without a frame of ours around it.
 
     To call this object, CPython reads `__call__`, calls what it finds, and lets go of that before it goes on:
@@ -99,16 +99,23 @@ class _Called(partial[Any]):
         self.before.install()
 
 
+def carried(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function to be called in another thread with what is current here; never raises."""
+    if fuse.blown or not callable(function):
+        return function
+    try:
+        snapshot = Snapshot()
+        return function if snapshot.empty else Carried(function, snapshot)
+    except Exception as error:
+        fuse.failed(error)
+        return function
+
+
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if executor_submit.on and not fuse.blown:
-            try:
-                snapshot = Snapshot()
-                if not snapshot.empty and callable(fn):
-                    fn = _Carried(fn, snapshot)
-            except Exception as error:
-                fuse.failed(error)
+        if executor_submit.on:
+            fn = carried(fn)
         try:
             return original(self, fn, *args, **kwargs)
         except BaseException as error:

@@ -10,7 +10,7 @@ from tracing.instrumentation.libraries import available, libraries
 from tracing.instrumentation.table import ENTRIES
 from tracing.sink import slot
 
-__all__ = ["instrument", "uninstrument"]
+__all__ = ["instrument", "instrumented", "uninstrument"]
 
 
 def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
@@ -52,3 +52,8 @@ def uninstrument() -> None:
     for handoff in HANDOFFS.values():
         handoff.remove()
     libraries.turn_off()
+
+
+def instrumented() -> list[str]:
+    """The names that `instrument()` has turned on."""
+    return [*(name for name, handoff in HANDOFFS.items() if handoff.on), *libraries.wanted]

@@ -39,6 +39,11 @@ class Libraries:
         self._wanted: set[Entry] = set()
         self._off: dict[Entry, list[Callable[[], Any]]] = {}
 
+    @property
+    def wanted(self) -> list[str]:
+        """Names of what is on, or will be with the import of its library."""
+        return list(dict.fromkeys(entry.name for entry in self._wanted))
+
     def turn_on(self, entry: Entry) -> None:
         """Instrument a library, now or when it is imported."""
         if entry not in self._wanted:

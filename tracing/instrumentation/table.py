@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from tracing.handoff import Patch
+from tracing.handoff import Handoff
 
 _CONTRIB: Final = "opentelemetry.instrumentation."
 
@@ -27,16 +27,16 @@ class Entry:
     library: str
     module: str
     classes: tuple[str, ...]
-    patches: Callable[[], list[Patch]] | None = None
+    patches: Callable[[], Sequence[Handoff]] | None = None
 
 
-def _starlette() -> list[Patch]:
+def _starlette() -> Sequence[Handoff]:
     from tracing.instrumentation.asgi import starlette_patches
 
     return starlette_patches(import_module("starlette.applications"), import_module("starlette.routing"))
 
 
-def _flask() -> list[Patch]:
+def _flask() -> Sequence[Handoff]:
     from tracing.instrumentation.wsgi import flask_patches
 
     flask: Any = import_module("flask")
@@ -44,7 +44,11 @@ def _flask() -> list[Patch]:
 
 
 def _own(
-    name: str, library: str, patches: Callable[[], list[Patch]], theirs: str = "", instrumentor: str = ""
+    name: str,
+    library: str,
+    patches: Callable[[], Sequence[Handoff]],
+    theirs: str = "",
+    instrumentor: str = "",
 ) -> Entry:
     """Patches of our own; `theirs` is OpenTelemetry's module for the same, with its instrumentor."""
     classes = (instrumentor,) if instrumentor else ()
@@ -55,7 +59,16 @@ def _contrib(name: str, library: str, *classes: str, module: str | None = None) 
     return Entry(name, library, f"{_CONTRIB}{module or name}", classes)
 
 
-def _made_by(module: str, function: str) -> Callable[[], list[Patch]]:
+def _handoff(name: str, library: str, module: str, variable: str) -> Entry:
+    """A hand-off inside the process that is worth its import only where the program uses what it is about."""
+
+    def handoffs() -> Sequence[Handoff]:
+        return [getattr(import_module(f"tracing.handoff.{module}"), variable)]
+
+    return Entry(name, library, "", (), handoffs)
+
+
+def _made_by(module: str, function: str) -> Callable[[], Sequence[Handoff]]:
     """Patches of a module of ours, which is imported once the library is."""
     return lambda: getattr(import_module(f"tracing.instrumentation.{module}"), function)()
 
@@ -63,6 +76,10 @@ def _made_by(module: str, function: str) -> Callable[[], list[Patch]]:
 # In the order in which they are turned on. An HTTP library under another one comes after it. A name may
 # stand for several modules of a library, each turned on when the program imports it.
 ENTRIES: Final = (
+    _handoff("asyncio-queues", "asyncio", "asyncio_queues", "task_queues"),
+    _handoff("processes", "multiprocessing.process", "processes", "process_start"),
+    _handoff("process-pools", "multiprocessing.pool", "pools", "pools"),
+    _handoff("process-pools", "concurrent.futures.process", "process_executor", "process_submit"),
     # FastAPI is built on it.
     _own("starlette", "starlette.applications", _starlette, instrumentor="StarletteInstrumentor"),
     _own("flask", "flask", _flask, instrumentor="FlaskInstrumentor"),

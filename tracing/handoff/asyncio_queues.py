@@ -1,0 +1,89 @@
+"""`asyncio.Queue` and `asyncio.PriorityQueue`; the rules are in `deliveries`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
+
+from tracing.context import Snapshot
+from tracing.handoff.deliveries import (
+    carrying_put,
+    current_delivery,
+    deliver,
+    delivering_get,
+    end_delivery,
+    ending_task_done,
+    left_here,
+)
+from tracing.handoff.patch import Patch, Patches
+
+
+def _end_before(source: asyncio.Queue[Any]) -> None:
+    if current_delivery() is not None and not isinstance(source, asyncio.LifoQueue):
+        end_delivery()
+
+
+def _get(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    async def get(self: asyncio.Queue[Any]) -> Any:
+        _end_before(self)
+        return await original(self)
+
+    return get
+
+
+def _get_nowait(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def get_nowait(self: asyncio.Queue[Any]) -> Any:
+        _end_before(self)
+        return original(self)
+
+    return get_nowait
+
+
+def _wait_for(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`wait_for(queue.get(), …)` before Python 3.12 gets the item in a task of its own."""
+
+    @wraps(original)
+    async def wait_for(fut: Any, timeout: float | None) -> Any:
+        if not task_queues.on or getattr(fut, "cr_code", None) is not asyncio.Queue.get.__code__:
+            return await original(fut, timeout)
+        end_delivery()
+        left: list[tuple[Snapshot, Any]] = []
+        before = left_here.get()
+        left_here.set(left)
+        try:
+            return await original(fut, timeout)
+        finally:
+            left_here.set(before)
+            if left:
+                deliver(*left[-1])
+
+    return wait_for
+
+
+def _handoff() -> Patches:
+    return task_queues
+
+
+def _stored(source: Any) -> Any:
+    return source._queue
+
+
+task_queues: Final = Patches(
+    Patch(asyncio.Queue, "_put", carrying_put(_handoff, _stored)),
+    Patch(asyncio.Queue, "_get", delivering_get(_handoff)),
+    Patch(asyncio.PriorityQueue, "_put", carrying_put(_handoff, _stored)),
+    Patch(asyncio.PriorityQueue, "_get", delivering_get(_handoff)),
+    Patch(asyncio.Queue, "get", _get),
+    Patch(asyncio.Queue, "get_nowait", _get_nowait),
+    Patch(asyncio.Queue, "task_done", ending_task_done),
+    *(
+        (Patch(asyncio, "wait_for", _wait_for), Patch(asyncio.tasks, "wait_for", _wait_for))
+        if sys.version_info < (3, 12)
+        else ()
+    ),
+)

@@ -1,0 +1,48 @@
+"""`queue.Queue` and `queue.PriorityQueue`; the rules are in `deliveries`.
+
+`queue.SimpleQueue` is written in C and cannot be patched.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
+
+from tracing.handoff.deliveries import (
+    carrying_put,
+    current_delivery,
+    delivering_get,
+    end_delivery,
+    ending_task_done,
+)
+from tracing.handoff.patch import Patch, Patches
+
+
+def _get(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def get(self: queue.Queue[Any], block: bool = True, timeout: float | None = None) -> Any:
+        if current_delivery() is not None and not isinstance(self, queue.LifoQueue):
+            end_delivery()
+        return original(self, block, timeout)
+
+    return get
+
+
+def _handoff() -> Patches:
+    return thread_queues
+
+
+def _stored(source: queue.Queue[Any]) -> Any:
+    return source.queue
+
+
+thread_queues: Final = Patches(
+    Patch(queue.Queue, "_put", carrying_put(_handoff, _stored)),
+    Patch(queue.Queue, "_get", delivering_get(_handoff)),
+    Patch(queue.PriorityQueue, "_put", carrying_put(_handoff, _stored)),
+    Patch(queue.PriorityQueue, "_get", delivering_get(_handoff)),
+    Patch(queue.Queue, "get", _get),
+    Patch(queue.Queue, "task_done", ending_task_done),
+)
