@@ -163,7 +163,7 @@ def _judge(
         localise([finding for signal in signals.values() for finding in signal.find(window)], window)
         for window in windows
     )
-    causes = causes_of(suspects, **strictness._asdict())
+    causes = causes_of(suspects, **strictness._asdict(), sight=windows[0].sight)
     insufficient = None
     if not causes and known < HEALTHY_TRACES_MIN:
         insufficient = (
@@ -191,6 +191,8 @@ def _losses(window: Window) -> list[str]:
     elif window.silent_services:
         silent = ", ".join(sorted(window.silent_services))
         notes.append(f"no log line arrived of {silent}, which usually log")
+    elif window.lines_lost:
+        notes.append(f"{window.lines_lost:.0%} of the log lines did not arrive: missing lines prove less")
     return notes
 
 

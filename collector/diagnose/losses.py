@@ -2,17 +2,19 @@
 
 A span that others name as their parent and that never came was lost, and where some were lost, others
 were lost too of which nobody speaks. A service that logs when it is healthy and not a single line here
-has lost its logs, or it has stopped; lines alone cannot say which.
+has lost its logs, or it has stopped; lines alone cannot say which. Where most services write fewer lines
+a run than they do when they are healthy, lines were lost on the way: no fault is everywhere.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Final
 
 from collector.diagnose.profile import Profile
-from collector.diagnose.visits import CALL, Operation, Visit
+from collector.diagnose.visits import CALL, LOG, Operation, Visit
 
 # So many lines must be expected of a service before their absence means anything.
 LINES_EXPECTED_MIN: Final = 5.0
@@ -45,6 +47,23 @@ def silent_services(seen: Profile, healthy: Profile) -> tuple[set[str], bool]:
     silent = {service for service in without if expected[service] >= LINES_EXPECTED_MIN}
     are_most = 2 * len(silent) > len(expected)
     return (without if are_most else silent), are_most
+
+
+def lines_lost(visits: Iterable[Visit], healthy: Profile) -> float:
+    """Which share of the log lines is lost in a window, judged by the service in the middle; 0..1.
+
+    Args:
+        visits: those whose lines are already left out of account do not count.
+    """
+    expected: dict[str, float] = defaultdict(float)
+    written: Counter[str] = Counter()
+    for visit in visits:
+        known = healthy.operations.get(visit.operation)
+        if known is not None and LOG in visit.lanes and not visit.node.inferred:
+            expected[visit.node.service] += known.lines_a_visit
+            written[visit.node.service] += len(visit.node.logs)
+    kept = [written[service] / lines for service, lines in expected.items() if lines >= LINES_EXPECTED_MIN]
+    return max(0.0, 1 - median(kept)) if len(kept) >= SILENT_SERVICES_MIN else 0.0
 
 
 def doubt_lost_lines(visits: Sequence[Visit], healthy: Profile, *, learning: bool = False) -> None:

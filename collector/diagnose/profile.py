@@ -12,7 +12,7 @@ import msgspec
 
 from collector.diagnose.raised import raised_in
 from collector.diagnose.spread import Spread
-from collector.diagnose.visits import LOG, Edge, Operation, Step, Visit, is_failure
+from collector.diagnose.visits import CALL, LOG, Edge, Operation, Step, Visit, is_failure
 from collector.model import Trace
 from tracing.semconv import SERVICE_VERSION
 
@@ -43,9 +43,23 @@ class OperationProfile(msgspec.Struct, kw_only=True):
         return 2 * self.takes_failing.get(token, 0) > self.takes.get(token, 0)
 
     @property
+    def lines_a_visit(self) -> float:
+        """How many lines a run writes on average."""
+        return self._steps_a_visit(LOG)
+
+    @property
+    def calls_a_visit(self) -> float:
+        """How many calls a run makes on average."""
+        return self._steps_a_visit(CALL)
+
+    @property
     def counts(self) -> tuple[dict[str, int], ...]:
         """The counts by step that add up when two profiles do."""
         return self.takes, self.takes_failing, self.repeats
+
+    def _steps_a_visit(self, lane: str) -> float:
+        steps = sum(count for token, count in self.repeats.items() if token.startswith(lane))
+        return steps / self.visits if self.visits else 0.0
 
 
 class EdgeProfile(msgspec.Struct, kw_only=True):

@@ -25,6 +25,7 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     between: float  # and for stretches of time being different, which all of a service share
     healthy_mean: float  # octaves above a nanosecond
     freedom: float  # degrees of freedom of the standard error
+    trust: float = 1.0  # what its surprise is worth, 0..1: less where the measure itself is in doubt
 
     def t(self, drift: float = 0.0) -> float:
         """The shift in standard errors, what everything shares taken off."""
@@ -32,7 +33,7 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
 
     def decades(self, drift: float = 0.0) -> float:
         """Its surprise, what everything shares taken off."""
-        return shift_decades(self.t(drift), self.freedom)
+        return self.trust * shift_decades(self.t(drift), self.freedom)
 
     def excess_ns(self, drift: float = 0.0) -> float:
         """What the shift costs all observations of the window together."""
@@ -61,11 +62,6 @@ def shift_of(seen: Spread, traces: int, healthy: Spread, healthy_traces: int) ->
     )
 
 
-def median_shift(seen: Spread, healthy: Spread) -> float:
-    """How far the median has moved, in octaves; both must have observations."""
-    return math.log2(seen.quantile_ns(0.5) / healthy.quantile_ns(0.5))
-
-
 def pooled(shifts: Iterable[Shift]) -> Shift:
     """The mean shift of several operations of one service, each observation weighing the same.
 
@@ -82,6 +78,7 @@ def pooled(shifts: Iterable[Shift]) -> Shift:
         between=sum(weight * shift.between for weight, shift in weights),
         healthy_mean=max(shift.healthy_mean for shift in shifts),
         freedom=sum(weight * shift.freedom for weight, shift in weights),
+        trust=sum(weight * shift.trust for weight, shift in weights),
     )
 
 

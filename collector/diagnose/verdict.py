@@ -36,12 +36,15 @@ EVIDENCE_MAX: Final = 10  # of one cause: what a person reads
 DECADES_BELIEVED: Final = 0.5
 
 
-def causes_of(suspects: Sequence[Suspect], *, decades_min: float, decades_doubt: float) -> list[Cause]:
+def causes_of(
+    suspects: Sequence[Suspect], *, decades_min: float, decades_doubt: float, sight: float = 1.0
+) -> list[Cause]:
     """Rank the suspects, if the first of them is surprising enough to speak of a fault at all.
 
     Args:
         decades_min: below this nothing is named.
         decades_doubt: how much speaks for "nothing is wrong": a cause of as many decades is as likely.
+        sight: how much of what would show a fault has arrived, 0..1: the confidence falls with it.
     """
     if not suspects or suspects[0].decades < decades_min:
         return []
@@ -49,7 +52,7 @@ def causes_of(suspects: Sequence[Suspect], *, decades_min: float, decades_doubt:
     whole = sum(weights) + 10 ** (DECADES_BELIEVED * decades_doubt)
     named = [suspect for suspect in suspects if suspect.decades >= NAMED_DECADES_MIN]
     return [
-        _cause(rank, suspect, round(weight / whole, 3))
+        _cause(rank, suspect, round(sight * weight / whole, 3))
         for rank, (suspect, weight) in enumerate(zip(named, weights, strict=False), start=1)
     ][:CAUSES_MAX]
 

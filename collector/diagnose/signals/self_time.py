@@ -14,7 +14,7 @@ from msgspec import structs
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
 from collector.diagnose.profile import OperationProfile
-from collector.diagnose.shifts import Shift, common_drift, median_shift, pooled, shift_of
+from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
 from collector.diagnose.significance import corrected
 from collector.diagnose.visits import Operation, Visit
 from collector.diagnose.window import SPANS_LOST_MIN, Window
@@ -52,9 +52,9 @@ def _shift(window: Window, seen: OperationProfile, known: OperationProfile) -> S
         return None  # calls that are usually answered: without the answer their time is not their own
     shift = shift_of(seen.self_time, seen.traces, known.self_time, known.traces)
     if shift is not None and window.spans_lost > SPANS_LOST_MIN:
-        # Here and there a lost call's time is taken for the caller's: not in half of the runs.
-        median = median_shift(seen.self_time, known.self_time)
-        shift = structs.replace(shift, octaves=min(shift.octaves, median))
+        # A lost call's time is taken for the caller's. Runs that are seen to have lost one are not counted
+        # (`Window`), but the last of several calls may be lost without a trace.
+        shift = structs.replace(shift, trust=(1 - window.spans_lost) ** min(1.0, known.calls_a_visit))
     return shift
 
 

@@ -65,7 +65,8 @@ def find(window: Window) -> list[Finding]:
                 passed[before] += 1
                 turns[before, after].append(Turn(visit, step, instead))
         for (before, after), taken in turns.items():
-            lost = window.spans_lost if before.startswith((CALL, BEGIN[CALL])) else 0.0
+            is_call = before.startswith((CALL, BEGIN[CALL]))
+            lost = window.spans_lost if is_call else window.lines_lost
             finding = _judge(operation, known, before, after, taken, passed[before], len(visits), lost)
             callee = finding and _unanswered_by(operation, finding)
             if finding is not None and callee:
@@ -91,7 +92,7 @@ def _judge(
     if not nexts:
         return None  # the step itself is new; what led to it is judged
     healthy, healthy_taken = sum(nexts.values()), nexts.get(after, 0)
-    # Where spans are lost, so many healthy runs would look as if they had not made the calls between.
+    # Where some are lost, so many healthy runs would look as if they had not taken the steps between.
     between = max(1, len(_way(known, before, after)))
     healthy_taken = healthy_taken + round(lost**between * (healthy - healthy_taken))
     if len(taken) * healthy <= healthy_taken * passed:
