@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tracing import semconv as sc
 from tracing.handoff import Patch
-from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted
+from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted, latest
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -50,6 +50,7 @@ def _begun(scope: Scope) -> Request | None:
     """Start the span of a request; `None`: it is none, it has one, or we cannot."""
     if scope["type"] not in ("http", "websocket") or REQUEST in scope:
         return None
+    latest.set(None)
     try:
         if not is_wanted(scope.get("path", "")):
             return None
@@ -62,6 +63,7 @@ def _begun(scope: Scope) -> Request | None:
                 headers[name] = f"{headers[name]},{text}" if name in headers else text
         request.begin(headers, _attributes(scope))
         scope[REQUEST] = request
+        latest.set(request)
         return request
     except Exception as error:
         fuse.failed(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -155,3 +156,8 @@ class Request:
         if self._scope is not None:
             leave(self._scope)
             self._scope = None
+
+
+# What was answered last in this thread or task; `None`: it was not traced. For what a server says of a
+# request when it is over, without anything that the application has seen.
+latest: Final[ContextVar[Request | None]] = ContextVar("backtrail_latest_request", default=None)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from tracing import semconv as sc
 from tracing.handoff import Patch
-from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted
+from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted, latest
 from tracing.propagation.x_trace_id import HEADER
 
 Environ = dict[str, Any]
@@ -53,30 +52,19 @@ def serve(app: App, environ: Environ, start_response: Callable[..., Any]) -> Ite
     return _Parts(request, parts)
 
 
-class Latest(threading.local):
-    """The request that this thread has answered last, `None`: that was not traced.
-
-    For a server that tells its access log nothing that the application has seen.
-    """
-
-    request: Request | None = None
-
-
-latest: Final = Latest()
-
-
 def _begun(environ: Environ) -> Request | None:
     """Start the span of a request; `None`: it has one, or we cannot."""
     if REQUEST in environ:
         return None
-    latest.request = None
+    latest.set(None)
     try:
         if not is_wanted(environ.get("PATH_INFO", "")):
             return None
         request = Request(environ.get("REQUEST_METHOD", "GET"))
         headers = {name: environ[key] for key, name in _KEYS.items() if key in environ}
         request.begin(headers, _attributes(environ))
-        environ[REQUEST] = latest.request = request
+        environ[REQUEST] = request
+        latest.set(request)
         return request
     except Exception as error:
         fuse.failed(error)
