@@ -11,7 +11,7 @@ from rich.text import Text
 
 from collector.cli_source import UsageError
 from collector.cli_tables import table_lines
-from collector.settings import Loaded, Settings, did_you_mean, load
+from collector.settings import Loaded, Settings, did_you_mean, load, without_password
 
 
 def run_collector(flags: Mapping[str, Any], more: Sequence[str], *, config: Path | None) -> int:
@@ -40,7 +40,7 @@ def settings_lines(loaded: Loaded) -> list[Text]:
     rows = [
         [
             Text(name, style="" if loaded.sources[name] == "default" else "bold"),
-            Text("–" if (value := getattr(loaded.settings, name)) is None else str(value)),
+            Text(_shown(name, getattr(loaded.settings, name))),
             Text(loaded.sources[name], style="dim"),
             Text(field.description or "", style="dim"),
         ]
@@ -48,6 +48,13 @@ def settings_lines(loaded: Loaded) -> list[Text]:
     ]
     warnings = [Text(f"⚠ {warning}", style="yellow") for warning in loaded.warnings]
     return [*table_lines(["setting", "value", "from", "meaning"], rows), *warnings]
+
+
+def _shown(name: str, value: object) -> str:
+    """Tokens hide themselves; the password in the store's URL would not."""
+    if value is None:
+        return "–"
+    return without_password(str(value)) if name == "store" else str(value)
 
 
 def more_flags(arguments: Sequence[str]) -> dict[str, str]:

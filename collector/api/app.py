@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from collector.api import problems, streams
 from collector.api.access import Access, Right
@@ -66,6 +67,14 @@ class _AnyText(Convertor[str]):
 
 
 register_url_convertor("any", _AnyText())
+
+
+class _OwnPath(Route):
+    """A path that is nobody else's, whatever the method: not a name that another route's pattern takes."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return Match.NONE if match is Match.NONE else Match.FULL, child
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +124,7 @@ def application(backend: Backend) -> Starlette:
         add(removal.path, removal.name, removal.right, _removing(backend, removal), method="DELETE")
     for order in ORDERS:
         add(order.path, order.name, order.right, _ordering(backend, order), method="POST")
+    _put_own_paths_first(routes)
     for delivery in DELIVERIES:
         receiver = backend.receivers[delivery.name]
         take = _taking(backend, receiver)
@@ -135,6 +145,17 @@ def application(backend: Backend) -> Starlette:
     app = Starlette(routes=routes, exception_handlers={HTTPException: unrouted})
     app.router.redirect_slashes = False  # a redirect would be an answer that no document promises
     return app
+
+
+def _put_own_paths_first(routes: list[Route]) -> None:
+    """Let no pattern take for a name what is the path of another operation."""
+    paths = [route.path for route in routes]
+    own = [
+        _OwnPath(route.path, route.endpoint, methods=route.methods)
+        for route in routes
+        if "{" not in route.path and paths.count(route.path) == 1
+    ]
+    routes[:] = [*own, *(route for route in routes if route.path not in {one.path for one in own})]
 
 
 def problem_response(problem: Problem, request: Request, refuse: Refuse | None = None) -> Response:
@@ -287,4 +308,6 @@ def _methods(request: Request) -> list[str]:
     for route in request.app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             known |= route.methods
+            if isinstance(route, _OwnPath):
+                break
     return sorted(known)

@@ -10,8 +10,9 @@ import msgspec
 import orjson
 
 from collector.api import problems
-from collector.api.catalogue import DELIVERIES, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
-from collector.api.operations import Delivery, Order, Page, Question, Removal, Stream
+from collector.api.catalogue import DELIVERIES, ENCODING, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue_dialects import DIALECTS
+from collector.api.operations import Delivery, Dialect, Order, Page, Question, Removal, Stream
 from collector.api.parameters import Parameter
 from collector.api.shapes import DeletedObject, JsonObject
 
@@ -50,6 +51,10 @@ def document(version: str) -> JsonObject:
         paths.setdefault(delivery.path, {})["post"] = _delivery(delivery)
     for page in PAGES:
         paths.setdefault(page.path, {})["get"] = _page(page)
+    for dialect in DIALECTS:
+        for method in dialect.methods:
+            if method != "HEAD":  # what GET answers, without its body
+                paths.setdefault(dialect.path, {})[method.lower()] = _dialect(dialect, method)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -216,6 +221,32 @@ def _delivery(delivery: Delivery) -> JsonObject:
             ),
         },
     }
+
+
+def _dialect(dialect: Dialect, method: str) -> JsonObject:
+    """Errors of the protocol are in its own words, those that are met before it are problems."""
+    responses = _problem_responses((*_ALWAYS, "too-large", *(["no-such-path"] if dialect.parameters else [])))
+    for status, (description, content_type) in dialect.answers.items():
+        response: JsonObject = responses.setdefault(str(status), {"description": description})
+        if response["description"] != description:
+            response["description"] += f"; {description}"
+        if content_type is not None:
+            response.setdefault("content", {})[content_type] = {"schema": {}}
+    operation: JsonObject = {
+        "operationId": dialect.name if method == dialect.methods[0] else dialect.name + method.capitalize(),
+        "summary": dialect.summary,
+        "tags": ["dialects"],
+        "security": [{}, {"ingest": []}],
+        "parameters": [_parameter(parameter) for parameter in dialect.parameters],
+        "responses": dict(sorted(responses.items())),
+    }
+    if dialect.content_types:
+        operation["parameters"].append(_parameter(ENCODING, place="header"))
+        operation["requestBody"] = {
+            "required": True,
+            "content": {content_type: {"schema": {}} for content_type in dialect.content_types},
+        }
+    return operation
 
 
 def _page(page: Page) -> JsonObject:

@@ -96,3 +96,16 @@ class Page:
     answers: dict[int, str]  # what each status means
     right: Right = "open"
     blocks: bool = False  # it reads the store, so it is not made on the event loop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What other people's senders call; `collector.listen.dialects` answers it in their protocol's words."""
+
+    name: str
+    methods: tuple[str, ...]
+    path: str
+    summary: str
+    answers: dict[int, tuple[str, str | None]]  # by status: what it means, and its content type
+    content_types: tuple[str, ...] = ()  # of the body; none: there need be no body
+    parameters: tuple[Parameter, ...] = ()

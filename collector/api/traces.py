@@ -8,16 +8,16 @@ from typing import Final
 
 from collector.api import shapes, views
 from collector.store.conditions import And, Condition, Range, Structure
-from collector.store.contract import Place, Store, TraceSummary
+from collector.store.contract import EVERYTHING, Place, Store, TraceSummary
 from collector.store.paging import place_of_trace, write_cursor
 from collector.trace.build import build_trace
 from collector.trace.structure import has_structure
 
-# Traces whose chains are built for one page: some seconds of work, after which the page ends early and its
-# cursor goes on. Nothing but the chain tells how spans stand, so that a rare structure may need many.
-CHAINS_MAX: Final = 2_000
+# Records of the chains that are built for one page: a second or two of work, after which the page ends early
+# and its cursor goes on. Nothing but the chain tells how spans stand, so that a rare structure may need many.
+CHAIN_RECORDS_MAX: Final = 20_000
 CANDIDATES_AT_ONCE: Final = 50  # in the first round; each further one looks at twice as many
-RECORDS_AT_ONCE: Final = 20_000  # of the traces that are read together
+RECORDS_AT_ONCE: Final = 5_000  # of the traces that are read together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def traces_of(
         filters: what the records of every step must fulfil besides.
         trace_records_max: longer chains are looked at in part.
     """
-    steps = tuple(And((filters, step)) for step in structure.steps)
+    steps = tuple(_both(filters, step) for step in structure.steps)
     if len(steps) == 1:
         found = _found(store, steps[0], asked, asked.before, asked.limit + 1)
         more = len(found) > asked.limit
@@ -60,20 +60,20 @@ def _standing(
     )
     in_time = _in_time(structure, asked)
     found: list[TraceSummary] = []
-    place, looked_at, length = asked.before, 0, CANDIDATES_AT_ONCE
-    while looked_at < CHAINS_MAX:
-        length = min(length, CHAINS_MAX - looked_at)
+    records, place, length = 0, asked.before, CANDIDATES_AT_ONCE
+    while True:
         candidates = _found(store, rarest, asked, place, length)
-        for summary in _with_structure(store, in_time, candidates, trace_records_max):
-            found.append(summary)
-            if len(found) == asked.limit:
-                return _page(found, place_of_trace(summary))
+        for part in _parts(candidates):
+            found += _with_structure(store, in_time, part, trace_records_max)
+            place = place_of_trace(part[-1])
+            records += _records_of(part)
+            if len(found) > asked.limit:
+                return _page(found[: asked.limit], place_of_trace(found[asked.limit - 1]))
+            if records >= CHAIN_RECORDS_MAX:
+                return _page(found, place)
         if len(candidates) < length:
             return _page(found, None)
-        place = place_of_trace(candidates[-1])
-        looked_at += length
         length *= 2
-    return _page(found, place)
 
 
 def _found(
@@ -90,35 +90,45 @@ def _found(
     )
 
 
+def _both(one: Condition, other: Condition) -> Condition:
+    if one == EVERYTHING or other == EVERYTHING:
+        return one if other == EVERYTHING else other
+    return And((one, other))
+
+
 def _in_time(structure: Structure, asked: TracesAsked) -> Structure:
     """The structure, its records within the time that is asked for."""
+    if asked.start_ns is None and asked.end_ns is None:
+        return structure
     window = Range("timestamp_ns", asked.start_ns, asked.end_ns, high_included=False)
     return Structure(steps=tuple(And((window, step)) for step in structure.steps), direct=structure.direct)
-
-
-def _with_structure(
-    store: Store, structure: Structure, candidates: Sequence[TraceSummary], records_max: int
-) -> Iterator[TraceSummary]:
-    for part in _parts(candidates):
-        traces = store.traces([summary.trace_id for summary in part], records_max=records_max)
-        for summary in part:
-            records = traces.get(summary.trace_id, [])
-            if has_structure(build_trace(summary.trace_id, records), structure):
-                yield summary
 
 
 def _parts(candidates: Sequence[TraceSummary]) -> Iterator[list[TraceSummary]]:
     """Cut a list so that no part has many more records than may be read together."""
     part: list[TraceSummary] = []
-    records = 0
     for summary in candidates:
         part.append(summary)
-        records += summary.spans + summary.logs
-        if records >= RECORDS_AT_ONCE:
+        if _records_of(part) >= RECORDS_AT_ONCE or len(part) >= CANDIDATES_AT_ONCE:
             yield part
-            part, records = [], 0
+            part = []
     if part:
         yield part
+
+
+def _records_of(part: Sequence[TraceSummary]) -> int:
+    return sum(summary.spans + summary.logs for summary in part)
+
+
+def _with_structure(
+    store: Store, structure: Structure, part: Sequence[TraceSummary], records_max: int
+) -> list[TraceSummary]:
+    traces = store.traces([summary.trace_id for summary in part], records_max=records_max)
+    return [
+        summary
+        for summary in part
+        if has_structure(build_trace(summary.trace_id, traces.get(summary.trace_id, [])), structure)
+    ]
 
 
 def _page(found: Sequence[TraceSummary], place: Place | None) -> shapes.TracesObject:

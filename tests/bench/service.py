@@ -24,16 +24,22 @@ SPANS_IN_TRACE = 10
 START_NS = 1_760_000_000_000_000_000
 
 
-def lines(records: int) -> Iterator[bytes]:
-    """Record lines of about 300 bytes, two thirds logs and one third spans, ten spans a trace."""
+def lines(records: int, step_ns: int = 1_000_000) -> Iterator[bytes]:
+    """Record lines of about 300 bytes, two thirds logs and one third spans, ten spans a trace, in a chain.
+
+    Args:
+        step_ns: from one record to the next.
+    """
     picks = random.Random(7)
     trace_id = span_id = ""
+    parent: dict[str, str] = {}
     for number in range(records):
         if number % (3 * SPANS_IN_TRACE) == 0:
-            trace_id = f"{picks.getrandbits(128) | 1:032x}"
-        timestamp = START_NS + number * 1_000_000
+            trace_id, parent = f"{picks.getrandbits(128) | 1:032x}", {}
+        timestamp = START_NS + number * step_ns
         if number % 3 == 0:
             span_id = f"{picks.getrandbits(64) | 1:016x}"
+            below, parent = parent, {"parent_span_id": span_id}
             yield encode(
                 {
                     "timestamp": timestamp,
@@ -44,6 +50,7 @@ def lines(records: int) -> Iterator[bytes]:
                     "kind": "span",
                     "name": f"GET /orders/{number % 11}",
                     "span_kind": "SERVER",
+                    **below,
                     "duration_ns": picks.randrange(1_000_000, 90_000_000),
                     "status": {"code": "UNSET"},
                     "attributes": {"http.response.status_code": 200, "http.route": "/orders/{id}"},

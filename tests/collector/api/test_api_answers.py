@@ -227,7 +227,7 @@ def test_a_structure_of_one_service(answers: Answers) -> None:
 
 def test_a_rare_structure_is_looked_for_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many chains for a page, also none that fits; the cursors lead to the end, and nothing twice."""
-    monkeypatch.setattr(traces, "CHAINS_MAX", 10)
+    monkeypatch.setattr(traces, "CHAIN_RECORDS_MAX", 10)
     monkeypatch.setattr(traces, "CANDIDATES_AT_ONCE", 3)
     store = MemoryStore()
     rare = {7, 31, 32}

@@ -201,6 +201,13 @@ def test_a_method_that_is_not_known_names_those_that_are(collector: Collector) -
     assert json.loads(body)["detail"] == "PATCH is not known here; DELETE, GET, HEAD is"
 
 
+def test_a_path_is_not_taken_for_a_name(collector: Collector) -> None:
+    """`replay` is what is done with dead letters, and not the uid of one."""
+    status, headers, _ = call(collector, "GET", "/api/v1/dead-letters/replay")
+    assert (status, headers["allow"]) == (405, "POST")
+    assert call(collector, "GET", "/api/v1/dead-letters/another")[0] == 404
+
+
 def test_a_long_answer_is_packed_for_those_who_read_that(collector: Collector) -> None:
     """And only for them."""
     path = f"/api/v1/traces/{TRACE}"

@@ -11,8 +11,10 @@ import jsonschema_rs
 import pytest
 
 from collector.api.catalogue import DELIVERIES, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue_dialects import DIALECTS
 from collector.api.openapi import document
 from collector.api.problems import KINDS, TYPE_PREFIX, Problem
+from collector.listen.dialects import dialect_routes
 
 DOCUMENT: dict[str, Any] = document("1.2.3")
 
@@ -31,9 +33,11 @@ def test_every_operation_is_in_the_document() -> None:
     names = [
         operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()
     ]
-    assert sorted(names) == sorted(
-        item.name for item in (*QUESTIONS, *STREAMS, *REMOVALS, *ORDERS, *DELIVERIES, *PAGES)
-    )
+    declared = [item.name for item in (*QUESTIONS, *STREAMS, *REMOVALS, *ORDERS, *DELIVERIES, *PAGES)]
+    for dialect in DIALECTS:
+        methods = [method for method in dialect.methods if method != "HEAD"]
+        declared += [dialect.name + (method.capitalize() if at else "") for at, method in enumerate(methods)]
+    assert sorted(names) == sorted(declared)
 
 
 def test_the_document_is_openapi() -> None:
@@ -90,3 +94,12 @@ def test_the_schemas_bite() -> None:
     for wrong in ({**stats["example"], "extra": 1}, {"records": 1}):
         with pytest.raises(jsonschema_rs.ValidationError):
             jsonschema_rs.validate(schema, wrong)
+
+
+def test_every_path_of_every_dialect_is_in_the_document() -> None:
+    """What is mounted for other people's senders and what is declared of it are the same."""
+    mounted = {(route.name, route.methods, route.path) for route in dialect_routes(None)}  # type: ignore[arg-type]
+    assert {(one.name, one.methods, one.path) for one in DIALECTS} == mounted
+    for dialect in DIALECTS:
+        documented = {method.upper() for method in DOCUMENT["paths"][dialect.path]}
+        assert documented == set(dialect.methods) - {"HEAD"}
