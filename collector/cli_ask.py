@@ -1,4 +1,4 @@
-"""Commands that ask: search, tail, trace, why, services, map, stats, ledger."""
+"""Commands that ask: search, tail, trace, services, map, stats, ledger."""
 
 from __future__ import annotations
 
@@ -132,36 +132,6 @@ def trace(
 
     with asking(url, data_dir) as (_, answers):
         give(answers.trace(trace_id), draw, as_json=as_json)
-
-
-@app.command(short_help="Name the root cause of a trace or a time range, with proof.")
-def why(
-    trace_id: Annotated[
-        str | None, typer.Argument(metavar="[TRACE_ID]", help="A trace; or name a time range.")
-    ] = None,
-    start: Start = None,
-    end: End = None,
-    environment: Environment = None,
-    version: Version = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Every cause and all of its evidence.")] = False,
-    url: Url = None,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Name the root cause of a trace, or of what went wrong in a time range, with proof.
-
-    Exit status: 0 when a cause is named, 1 when nothing abnormal was found or data is lacking.
-    """
-    from collector.cli_verdict import verdict_lines
-
-    with asking(url, data_dir) as (place, answers):
-        answer = answers.root_cause(trace_id, start=start, end=end, environment=environment, version=version)
-
-    def draw(answer: dict[str, Any], width: int | None) -> Any:
-        return verdict_lines(answer, width=width, explain=explain, where=place.options)
-
-    give(answer, draw, as_json=as_json)
-    raise typer.Exit(OK if answer["causes"] else NOTHING)
 
 
 @app.command(short_help="List the services, or the operations of one.")

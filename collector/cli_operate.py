@@ -1,10 +1,9 @@
-"""Commands for who runs a collector: import, export, delete, eval, check, canary."""
+"""Commands for who runs a collector: import, export, delete, check, canary."""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -124,21 +123,6 @@ def delete(
         answer = target.delete(text, **asked)
     give(answer, lambda given, width: [f"{count(given['deleted'], 'record')} deleted."], as_json=as_json)
     raise typer.Exit(OK if answer["deleted"] else NOTHING)
-
-
-@app.command("eval")
-def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Recorded cases, labels.json and normal.ndjson.zst.")],
-    as_json: AsJson = False,
-) -> None:
-    """Score the diagnosis on recorded faults with known answers."""
-    from collector.cli_source import UsageError
-    from collector.cli_tables import score_lines
-    from collector.diagnose.evaluate import evaluate as score
-
-    if not (folder / "labels.json").is_file():
-        raise UsageError(f"{folder}: no labels.json there; it names the right answer of each case")
-    give(score(folder), score_lines, as_json=as_json)
 
 
 @app.command(short_help="Look at disk, clock, port, versions and permissions here.")

@@ -81,20 +81,28 @@ class Place:
         return address_of(self.url, f"/api/v1/{path}", query)
 
     @contextlib.contextmanager
-    def answers(self) -> Iterator[Answers | CollectorClient]:
+    def answers(self, *, baseline: Path | None = None) -> Iterator[Answers | CollectorClient]:
         """Open it to ask questions.
 
+        Args:
+            baseline: a file that measures what a root cause is asked of.
         Raises:
             Unreachable: the directory does not exist.
+            UsageError: a running collector measures by what it has learned itself.
         """
         if self.data_dir is None:
+            if baseline is not None:
+                raise UsageError("--baseline goes with --data-dir: a running collector has a baseline itself")
             yield self.client()
             return
         if not self.data_dir.is_dir():
             raise Unreachable(f"{self.data_dir}: no such directory; `backtrail import` would make one")
         from collector.service import open_local
 
-        with open_local(self.data_dir, write=False) as local:
+        from collector.watch import read_baseline
+
+        measure = read_baseline(baseline) if baseline is not None else None
+        with open_local(self.data_dir, write=False, baseline=measure) as local:
             yield local.answers
 
     @contextlib.contextmanager

@@ -24,7 +24,6 @@ JsonObject = dict[str, Any]
 
 COLUMN_GAP: Final = 2
 WIDTH_FOR_TRACE_IDS: Final = 110  # an id takes 34 columns; the rest is for the message
-MISSES_SHOWN_MAX: Final = 20
 
 
 def record_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
@@ -210,34 +209,6 @@ def stats_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
             facts.append((f"{part}.{name}", grouped(value) if isinstance(value, int) else str(value)))
     rows = [[Text(name), Text(value, style="bold")] for name, value in facts]
     return table_lines(["", ""], rows, width=width)
-
-
-def score_lines(score: JsonObject, *, width: int | None = None) -> list[Text]:
-    """How often the right service came first, and which cases went wrong."""
-    lines = [
-        Text.assemble((f"as@{k}  ", "bold"), f"{score[f'as@{k}']:.1%}".replace("%", " %"))
-        for k in (1, 3, 5)
-        if score.get(f"as@{k}") is not None
-    ]
-    lines.append(Text(f"{count(score['cases'], 'case')} in {score['seconds']:.1f} s"))
-    if score.get("false_alarms") is not None:
-        lines.append(Text(count(score["false_alarms"], "false alarm")))
-    missed = [case for case in score["per_case"] if case.get("service") and case.get("rank") != 1]
-    if missed:
-        lines += [Text(), Text("Not in first place", style="bold")]
-        rows = [
-            [
-                Text(str(case["case"])),
-                Text(str(case["service"])),
-                Text("–" if case["rank"] is None else str(case["rank"])),
-                Text(", ".join(case["ranking"][:5]), style="dim"),
-            ]
-            for case in missed[:MISSES_SHOWN_MAX]
-        ]
-        lines += table_lines(["case", "right", "rank", "ranking"], rows, right={2}, width=width)
-        if len(missed) > MISSES_SHOWN_MAX:
-            lines.append(Text(f"and {len(missed) - MISSES_SHOWN_MAX} more: --json", style="dim"))
-    return lines
 
 
 def table_lines(

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from collector.cli_explain import explanation_lines
 from collector.cli_text import (
     Palette,
     clean,
@@ -37,7 +38,7 @@ def verdict_lines(
 
     Args:
         width: columns to break at; `None`: never.
-        explain: every cause and all of its evidence, not only the first.
+        explain: every cause and all of its evidence, and what each signal saw, if the verdict says so.
         where: options that the next commands need to reach the same data, such as `--data-dir D`.
         commands: end with the commands worth typing next.
     """
@@ -50,6 +51,9 @@ def verdict_lines(
     else:
         writer.paragraph("Nothing abnormal found.", style="bold green")
     writer.blank()
+    if explain and verdict.get("explanation"):
+        writer.lines += explanation_lines(verdict["explanation"], width=width)
+        writer.blank()
     if verdict["traces_compared"]:
         writer.field(
             "measured by", f"{count(verdict['traces_compared'], 'healthy trace')} of the same entry point"

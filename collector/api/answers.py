@@ -266,6 +266,7 @@ class Answers:
         *,
         start: str | int | None = None,
         end: str | int | None = None,
+        explain: bool = False,
         **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """What caused the fault of a trace, or of a time range (`shapes.VerdictObject`).
@@ -274,6 +275,7 @@ class Answers:
             trace_id: the trace; or:
             start: beginning of the time range, by default 15 minutes before its end.
             end: end of the time range, by default now.
+            explain: say how it was come by: each signal's figures, and the distributions.
             deployment: of a time range: only traces with a record of it; what is normal is learned from
                 traces of the same environment and of any version.
         Raises:
@@ -286,7 +288,7 @@ class Answers:
                     "root cause: name a trace_id, or a time range (perhaps with environment and version),"
                     " not both"
                 )
-            return self._causes.of_trace(checked_trace_id(trace_id))
+            return self._causes.of_trace(checked_trace_id(trace_id), explain=explain)
         if start is None and end is None:
             raise QueryError("root cause: name a trace_id or a time range, for instance start=15m")
         start_ns, end_ns = self._window(start, end, CAUSE_WINDOW_DEFAULT_NS)
@@ -295,6 +297,7 @@ class Answers:
             end_ns,
             condition=self.condition(**deployment),
             measure=self.condition(environment=deployment.get("environment")),
+            explain=explain,
         )
 
     def services(

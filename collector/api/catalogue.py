@@ -165,7 +165,19 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         summary="What caused the fault of a trace, or of a time range, with the records that prove it",
         ask=lambda answers, given: answers.root_cause(**given),
         answer=shapes.VerdictObject,
-        parameters=(TRACE_ID, START, END, ENVIRONMENT, VERSION),
+        parameters=(
+            TRACE_ID,
+            START,
+            END,
+            ENVIRONMENT,
+            VERSION,
+            Parameter(
+                name="explain",
+                kind="boolean",
+                description="say how it was come by, too: each signal's figures, and the distributions",
+                example=False,
+            ),
+        ),
         problems=("invalid-query", "not-found"),
     ),
     Question(

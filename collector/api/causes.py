@@ -5,6 +5,8 @@ from __future__ import annotations
 from collector.api import views
 from collector.api.shapes import JsonObject, plain
 from collector.diagnose.ask import StatusOf, judged_trace, judged_window
+from collector.diagnose.engine import Judgement
+from collector.diagnose.explain import explain as explained
 from collector.store.conditions import Condition
 from collector.store.contract import EVERYTHING, Store
 from collector.watch import Measures
@@ -25,9 +27,11 @@ class CauseAnswers:
         self._status_of = status_of
         self._measures = measures
 
-    def of_trace(self, trace_id: str) -> JsonObject:
+    def of_trace(self, trace_id: str, *, explain: bool = False) -> JsonObject:
         """What caused the fault of a trace.
 
+        Args:
+            explain: say how it was come by, too.
         Raises:
             NotFound: nothing is stored under the trace id.
         """
@@ -37,7 +41,7 @@ class CauseAnswers:
             status_of=self._status_of,
             baseline_of=self._measures.for_trace if self._measures is not None else None,
         )
-        return plain(views.verdict_view(judgement.verdict))
+        return _answer(judgement, explain=explain)
 
     def of_window(
         self,
@@ -46,6 +50,7 @@ class CauseAnswers:
         *,
         condition: Condition = EVERYTHING,
         measure: Condition = EVERYTHING,
+        explain: bool = False,
     ) -> JsonObject:
         """What caused the fault of a stretch of time; conditions as `judged_window` has them."""
         is_part = condition != EVERYTHING or measure != EVERYTHING  # of it the baseline knows nothing apart
@@ -53,4 +58,9 @@ class CauseAnswers:
         judgement = judged_window(
             self._store, start_ns, end_ns, condition=condition, measure=measure, baseline=known
         )
-        return plain(views.verdict_view(judgement.verdict))
+        return _answer(judgement, explain=explain)
+
+
+def _answer(judgement: Judgement, *, explain: bool) -> JsonObject:
+    explanation = explained(judgement) if explain else None
+    return plain(views.verdict_view(judgement.verdict, explanation))

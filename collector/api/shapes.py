@@ -15,6 +15,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from collector.api.explain_shapes import EvidenceObject, ExplanationObject
+
 JsonObject = dict[str, Any]
 
 
@@ -163,18 +165,6 @@ class FacetsObject(_Shape, frozen=True, kw_only=True):
     values: list[BucketObject]
 
 
-class EvidenceObject(_Shape, frozen=True, kw_only=True):
-    """One record that speaks for a cause."""
-
-    uid: str
-    timestamp: str
-    service: str
-    quote: str
-    why: str
-    trace_id: str | None
-    span_id: str | None
-
-
 class CauseObject(_Shape, frozen=True, kw_only=True):
     """One place that may have caused the fault."""
 
@@ -204,6 +194,7 @@ class VerdictObject(_Shape, frozen=True, kw_only=True):
     normal: list[str]
     notes: list[str]
     traces_compared: int
+    explanation: ExplanationObject | UnsetType = UNSET  # where it was asked for
 
 
 class ServiceObject(_Shape, frozen=True, kw_only=True):

@@ -9,9 +9,11 @@ import msgspec
 from msgspec import UNSET
 
 from collector.api import shapes
+from collector.api.explain_shapes import evidence_view, explanation_view
 from collector.api.shapes import JsonObject
+from collector.diagnose.explain import Explanation
 from collector.errors import CollectorError
-from collector.model import Cause, Evidence, Record, SpanNode, Trace, Verdict, resource_key
+from collector.model import Cause, Record, SpanNode, Trace, Verdict, resource_key
 from collector.receive.lines import line_fields
 from collector.store.contract import StoreStats, TraceSummary
 from tracing.line import format_timestamp
@@ -83,8 +85,8 @@ def summary_view(summary: TraceSummary) -> shapes.TraceSummaryObject:
     )
 
 
-def verdict_view(verdict: Verdict) -> shapes.VerdictObject:
-    """A verdict with times as people read them."""
+def verdict_view(verdict: Verdict, explanation: Explanation | None = None) -> shapes.VerdictObject:
+    """A verdict with times as people read them, and how it was come by."""
     return shapes.VerdictObject(
         trace_id=verdict.trace_id,
         start=time_text(verdict.start_ns),
@@ -95,6 +97,7 @@ def verdict_view(verdict: Verdict) -> shapes.VerdictObject:
         normal=verdict.normal,
         notes=verdict.notes,
         traces_compared=verdict.traces_compared,
+        explanation=explanation_view(explanation) if explanation is not None else UNSET,
     )
 
 
@@ -236,20 +239,8 @@ def _cause_view(cause: Cause) -> shapes.CauseObject:
         summary=cause.summary,
         confidence=cause.confidence,
         signals=cause.signals,
-        evidence=[_evidence_view(item) for item in cause.evidence],
+        evidence=[evidence_view(item) for item in cause.evidence],
         refuted_by=cause.refuted_by,
-    )
-
-
-def _evidence_view(item: Evidence) -> shapes.EvidenceObject:
-    return shapes.EvidenceObject(
-        uid=item.uid,
-        timestamp=format_timestamp(item.timestamp_ns),
-        service=item.service,
-        quote=item.quote,
-        why=item.why,
-        trace_id=item.trace_id,
-        span_id=item.span_id,
     )
 
 

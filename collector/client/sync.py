@@ -164,6 +164,7 @@ class CollectorClient:
         *,
         start: Time = None,
         end: Time = None,
+        explain: bool = False,
         **deployment: Unpack[DeploymentFilters],
     ) -> JsonObject:
         """What caused the fault of a trace, or of a time range; see `Answers.root_cause`."""
@@ -172,6 +173,7 @@ class CollectorClient:
             trace_id=trace_id,
             start=_time(start),
             end=_time(end),
+            explain=explain or None,
             **deployment,
         )
 

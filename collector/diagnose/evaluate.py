@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from collector.trace.build import build_trace
 LABELS: Final = "labels.json"
 NORMAL: Final = "normal.ndjson.zst"
 RANKS: Final = (1, 3, 5)
+MINUTE_NS: Final = 60_000_000_000
 CONFIDENCES: Final = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.01)
 
 
@@ -51,7 +52,8 @@ def evaluate(
         `cases` (faults), `as@1`, `as@3`, `as@5` (fractions; None without faults), `per_case`
         (`case, service, rank, ranking, …`; a rank of None is a miss), `false_alarms`,
         `healthy_cases`, `inner` (fraction of the code faults whose place was named), `by_class` (the
-        same by kind of fault), `calibration` (how often causes of such confidence are right), `seconds`.
+        same by kind of fault), `calibration` (by ranges of confidence: what was said in the mean, and how
+        often it was right), `seconds`.
     Raises:
         NotFound: the folder or one of its files is not there; the message names it.
     """
@@ -81,24 +83,37 @@ def evaluate(
     }
 
 
-def false_alarms(folder: str | Path, *, parts: int = 2) -> dict[str, Any]:
-    """Cut the fault-free recording into parts by time; each is measured by all the others together.
+def false_alarms(
+    folder: str | Path, *, baseline: Baseline | None = None, parts: int | None = None
+) -> dict[str, Any]:
+    """Ask about healthy stretches of time: the fault-free recording, cut into parts by time.
 
+    Args:
+        folder: holds `normal.ndjson.zst`.
+        baseline: what is normal; by default each part is measured by all the others together.
+        parts: how many; by default a part a minute, and two at least.
     Returns:
         `windows`, `false_alarms` (those in which a cause was named) and `named` (which causes).
     Raises:
         NotFound: the folder has no fault-free recording.
+        ValueError: that has no trace.
     """
     traces = sorted(read_traces(Path(folder) / NORMAL), key=lambda trace: trace.start_ns)
+    if not traces:
+        raise ValueError(f"{Path(folder) / NORMAL}: no trace in it")
     first_ns, last_ns = traces[0].start_ns, traces[-1].start_ns
+    if parts is None:
+        parts = max(2, round((last_ns - first_ns) / MINUTE_NS))
     pieces: list[list[Trace]] = [[] for _ in range(parts)]
     for trace in traces:
         pieces[parts * (trace.start_ns - first_ns) // (last_ns - first_ns + 1)].append(trace)
     named = []
     for asked in pieces:
-        baseline = Baseline()
-        baseline.learn(trace for piece in pieces if piece is not asked for trace in piece)
-        named.append([cause.summary for cause in diagnose_window(asked, baseline).causes])
+        known = baseline
+        if known is None:
+            known = Baseline()
+            known.learn(trace for piece in pieces if piece is not asked for trace in piece)
+        named.append([cause.summary for cause in diagnose_window(asked, known).causes])
     return {"windows": parts, "false_alarms": sum(map(bool, named)), "named": named}
 
 
@@ -125,8 +140,13 @@ def read_traces(path: Path) -> list[Trace]:
     """
     if not path.is_file():
         raise NotFound(f"{path}: no such file")
+    return read_traces_of([str(path)])
+
+
+def read_traces_of(files: Sequence[str]) -> list[Trace]:
+    """Build every trace of some files together; what has no trace id is left out."""
     by_trace: dict[str, list[Record]] = defaultdict(list)
-    for record in read_records([path]):
+    for record in read_records(files):
         if record.trace_id is not None:
             by_trace[record.trace_id].append(record)
     return [build_trace(trace_id, records) for trace_id, records in by_trace.items()]
@@ -162,6 +182,8 @@ def _score(label: Label, verdict: Verdict) -> dict[str, Any]:
         "fault": first.fault if first else None,
         "confidence": first.confidence if first else None,
         "inner": _names_region(label, first),
+        "region": _region(label),
+        "cited": (first.location or first.template) if first else None,
     }
 
 
@@ -181,27 +203,47 @@ def _places(causes: list[Cause]) -> Iterator[tuple[int, set[str]]]:
 
 def _names_region(label: Label, first: Cause | None) -> bool | None:
     """Whether the first cause cites the code region; None: the label has none."""
-    region = label.inner or {}
-    wanted = [str(region[key]) for key in ("from", "to") if region.get(key)]
+    wanted = _region(label)
     if label.service is None or not wanted:
         return None
     cited = f"{first.location or ''}\n{first.template or ''}" if first else ""
     return any(place in cited for place in wanted)
 
 
+def _region(label: Label) -> list[str]:
+    """The places between which the code of a fault lies."""
+    region = label.inner or {}
+    return [str(region[key]) for key in ("from", "to") if region.get(key)]
+
+
 def _by_class(faults: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     classes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for case in faults:
         classes[case["fault_type"] or "unknown"].append(case)
-    return {name: {"cases": len(cases), **_accuracy(cases)} for name, cases in sorted(classes.items())}
+    return {
+        name: {
+            "cases": len(cases),
+            **_accuracy(cases),
+            "inner": _share(case["inner"] for case in cases if case["inner"] is not None),
+        }
+        for name, cases in sorted(classes.items())
+    }
 
 
 def _calibration(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for low, high in itertools.pairwise(CONFIDENCES):
         within = [case for case in faults if low <= (case["confidence"] or 0.0) < high]
-        hits = [case["rank"] == 1 for case in within]
-        rows.append({"from": low, "to": min(high, 1.0), "cases": len(within), "right": _share(hits)})
+        said = [case["confidence"] or 0.0 for case in within]
+        rows.append(
+            {
+                "from": low,
+                "to": min(high, 1.0),
+                "cases": len(within),
+                "confidence": round(sum(said) / len(said), 4) if said else None,
+                "right": _share(case["rank"] == 1 for case in within),
+            }
+        )
     return rows
 
 

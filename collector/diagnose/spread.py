@@ -28,6 +28,8 @@ class Spread(msgspec.Struct):
         block = at_ns // BLOCK_NS
         count, total = self.blocks.get(block, (0, 0.0))
         self.blocks[block] = (count + 1, total + octaves)
+        if not count:
+            self._fold()
 
     def merge(self, other: Spread) -> None:
         """Count what the other counted too."""
@@ -36,11 +38,7 @@ class Spread(msgspec.Struct):
         for block, (count, total) in other.blocks.items():
             mine = self.blocks.get(block, (0, 0.0))
             self.blocks[block] = (mine[0] + count, mine[1] + total)
-        while len(self.blocks) > BLOCKS_MAX:
-            first, second = sorted(self.blocks)[:2]
-            count, total = self.blocks.pop(first)
-            mine = self.blocks[second]
-            self.blocks[second] = (mine[0] + count, mine[1] + total)
+        self._fold()
 
     @property
     def count(self) -> int:
@@ -72,3 +70,15 @@ class Spread(msgspec.Struct):
             if seen >= wanted:
                 return round(2 ** (bucket / 8))
         return 0
+
+    def _fold(self) -> None:
+        """Count the oldest blocks as one where there are too many."""
+        excess = len(self.blocks) - BLOCKS_MAX
+        if excess <= 0:
+            return
+        *oldest, kept = sorted(self.blocks)[: excess + 1]
+        count, total = self.blocks[kept]
+        for block in oldest:
+            older = self.blocks.pop(block)
+            count, total = count + older[0], total + older[1]
+        self.blocks[kept] = (count, total)

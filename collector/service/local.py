@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from collector.api.answers import Answers
 from collector.api.shapes import JsonObject
+from collector.api.words import read_time
 from collector.client import IMPORT_HEADERS, import_bodies
 from collector.datadir import check_readable
 from collector.diagnose.baseline import Baseline
-from collector.errors import CollectorError, ConfigurationError, DataDirectoryInUse
+from collector.errors import CollectorError, ConfigurationError, DataDirectoryInUse, QueryError
 from collector.ledger import Ledger
 from collector.service.pipeline import WAL, Pipeline, answer_limits, open_store
 from collector.settings import Settings
 from collector.store.contract import Store
 from collector.wal import Wal
 from collector.watch import DIRECTORY as BASELINE
-from collector.watch import GivenMeasure, KeptMeasures, Measures, known_baseline
+from collector.watch import GivenMeasure, KeptMeasures, Measures, known_baseline, learn_from
+
+LEARN_NS: Final = 3_600_000_000_000  # what is learned from when nobody names a beginning
 
 
 class LocalCollector:
     """Answers, and with `write` imports, on a data directory. A context manager."""
 
-    def __init__(self, answers: Answers, pipeline: Pipeline | None, closing: contextlib.ExitStack) -> None:
+    def __init__(
+        self, answers: Answers, store: Store, pipeline: Pipeline | None, closing: contextlib.ExitStack
+    ) -> None:
         """Use `open_local`."""
         self.answers = answers
+        self._store = store
         self._pipeline = pipeline
         self._closing = closing
 
@@ -69,6 +76,22 @@ class LocalCollector:
         condition = self.answers.to_delete(q, **given)
         return {"deleted": self._writable().delete(condition)}
 
+    def learn(self, *, start: str | int | None = None, end: str | int | None = None) -> Baseline:
+        """Learn what is normal from a stretch of time that is known to be fault-free.
+
+        Args:
+            start: its beginning, by default an hour before its end.
+            end: its end, by default now.
+        Raises:
+            QueryError: a time cannot be understood, or the stretch is empty.
+        """
+        now_ns = time.time_ns()
+        end_ns = read_time(end, now_ns) or now_ns
+        start_ns = read_time(start, now_ns) or end_ns - LEARN_NS
+        if start_ns >= end_ns:
+            raise QueryError("the time range is empty; start must be before end")
+        return learn_from(self._store, start_ns, end_ns)
+
     def _writable(self) -> Pipeline:
         if self._pipeline is None:
             raise CollectorError("this data directory was opened for reading; open it with write=True")
@@ -103,7 +126,7 @@ def open_local(data_dir: Path, *, write: bool, baseline: Baseline | None = None)
     closing = contextlib.ExitStack()
     if write:
         pipeline = closing.enter_context(Pipeline.open(settings))
-        return LocalCollector(pipeline.answers, pipeline, closing)
+        return LocalCollector(pipeline.answers, pipeline.store, pipeline, closing)
     check_readable(settings.data_dir)
     store = open_store(settings, read_only=True)
     if _is_behind(store, settings):
@@ -119,7 +142,7 @@ def open_local(data_dir: Path, *, write: bool, baseline: Baseline | None = None)
     else:
         measures = KeptMeasures(partial(known_baseline, settings.data_dir / BASELINE))
     answers = Answers(store, ledger=ledger, limits=answer_limits(settings), measures=measures)
-    return LocalCollector(answers, None, closing)
+    return LocalCollector(answers, store, None, closing)
 
 
 def _is_behind(store: Store, settings: Settings) -> bool:

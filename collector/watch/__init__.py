@@ -3,6 +3,7 @@
 from collector.watch.events import FindingEvent, event_line, event_of, findings_condition
 from collector.watch.kept import DIRECTORY, KeptBaseline, known_baseline, read_baseline, write_whole
 from collector.watch.measures import GivenMeasure, KeptMeasures, Measures
+from collector.watch.minute import learn_from
 from collector.watch.watching import Watch
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "event_of",
     "findings_condition",
     "known_baseline",
+    "learn_from",
     "read_baseline",
     "write_whole",
 ]

@@ -15,7 +15,7 @@ from collector.diagnose.engine import judge_window
 from collector.diagnose.visits import operation_name
 from collector.diagnose.window import SPANS_LOST_MIN
 from collector.model import Cause, Record, Trace, TraceStatus
-from collector.store.contract import Store, TraceSummary
+from collector.store.contract import MINUTE_NS, Store, TraceSummary
 from collector.trace.build import build_trace
 
 TRACES_LISTED_MAX: Final = 5_000  # the newest of a minute; a busier one is sampled from its end
@@ -23,6 +23,7 @@ TRACES_READ_MAX: Final = 500  # they decide what a look costs: about a second of
 ENTRIES_MAX: Final = 50  # the busiest
 ENTRY_TRACES_MIN: Final = 5  # fewer requests of an entry point say nothing about its minute
 RECORDS_MAX: Final = 1_000  # of each trace
+PIECES_MAX: Final = 120  # of a stretch that is learned from
 # A week of minutes without a false alarm: rarer than once in ten thousand, for each entry point.
 DECADES_MIN: Final = 4.0
 
@@ -120,6 +121,20 @@ def look(
                 known.cause, known.decades = suspicion.cause, suspicion.decades
     ranked = sorted(found.values(), key=lambda item: (-item.decades, item.cause.service))
     return Look(suspicions=ranked, is_whole=is_whole)
+
+
+def learn_from(store: Store, start_ns: int, end_ns: int) -> Baseline:
+    """Learn what is normal from a stretch of time that is known to be fault-free.
+
+    It is read in pieces of a minute, or longer ones where there would be too many; a busy piece is sampled.
+    """
+    baseline = Baseline()
+    piece_ns = max(MINUTE_NS, -(-(end_ns - start_ns) // PIECES_MAX))
+    for begin_ns in range(start_ns, end_ns, piece_ns):
+        taken = sample(store, begin_ns, min(begin_ns + piece_ns, end_ns))
+        if traces := taken.all_traces:
+            baseline.learn(traces)
+    return baseline
 
 
 def _spread(items: Sequence[TraceSummary], wanted: int) -> list[TraceSummary]:

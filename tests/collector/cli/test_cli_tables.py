@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector import cli_tables
+from collector import cli_score, cli_tables
 
 TRACE = "5f3c" * 8
 
@@ -102,6 +102,6 @@ def test_a_score_shows_what_went_wrong() -> None:
             {"case": "b", "service": "cart", "rank": 2, "ranking": ["orders", "cart"]},
         ],
     }
-    lines = [line.plain for line in cli_tables.score_lines(score)]
+    lines = [line.plain for line in cli_score.score_lines(score)]
     assert lines[0] == "as@1  50.0 %"
     assert lines[-1].split() == ["b", "cart", "2", "orders,", "cart"]
