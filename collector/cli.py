@@ -58,9 +58,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (CollectorError, OSError) as error:
-        complain(str(error))
+        complain(_told(error))
         return _status_of(error)
     return OK
+
+
+def _told(error: Exception) -> str:
+    """What went wrong, and where in a search it did."""
+    position = getattr(error, "position", None)
+    return str(error) if position is None else f"{error} (at character {position + 1})"
 
 
 def _status_of(error: Exception) -> int:

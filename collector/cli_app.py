@@ -103,3 +103,11 @@ def give(answer: dict[str, Any], draw: Callable[..., Any], *, as_json: bool) -> 
 def complain(message: str) -> None:
     """Say on standard error what went wrong, or what was left out."""
     typer.echo(f"backtrail: {message}", err=True)
+
+
+def complain_of_nothing(place: Place, query: str = "", *, hint: str = "") -> None:
+    """Say that nothing was found, and what may have been misspelt."""
+    from collector.cli_source import misspelt_fields
+
+    hints = [hint.removeprefix("; "), *misspelt_fields(query)]
+    complain("; ".join([f"nothing found in {place.data_dir or place.url}", *filter(None, hints)]))

@@ -21,6 +21,7 @@ from collector.cli_app import (
     app,
     asking,
     complain,
+    complain_of_nothing,
     give,
     place_of,
     screen,
@@ -67,6 +68,8 @@ def search(
     with asking(url, data_dir) as (place, answers):
         if traces:
             answer = answers.traces(text, **asked)
+            while not answer["traces"] and answer["cursor"]:  # a rare structure; people want to see one
+                answer = answers.traces(text, **asked | {"cursor": answer["cursor"]})
         else:
             answer = answers.logs(text, **asked, cursor=cursor, total=True)
     found = answer["traces" if traces else "records"]
@@ -74,7 +77,7 @@ def search(
     if answer["cursor"]:  # never cut in silence
         complain(f"{_extent(answer, len(found), limit)}; the next ones: --cursor {answer['cursor']}")
     elif not found:
-        complain(f"nothing found in {place.data_dir or place.url}")
+        complain_of_nothing(place, text)
     raise typer.Exit(OK if found else NOTHING)
 
 
@@ -83,7 +86,7 @@ def _extent(answer: dict[str, Any], found: int, limit: int) -> str:
     if "total" in answer:
         return f"the newest {found} of {answer['total']}"
     if found < limit:
-        return f"{found} found among the newest traces, and it takes long to look through them"
+        return f"{found} found so far, and it takes long to look through the rest"
     return f"the newest {found}"
 
 
@@ -150,13 +153,17 @@ def services(
     Exit status: 0 when there are some, 1 when not.
     """
     from collector.cli_tables import operation_lines, service_lines
+    from collector.settings import did_you_mean
 
     asked = {"start": start, "end": end, "environment": environment, "version": version}
-    with asking(url, data_dir) as (_, answers):
+    with asking(url, data_dir) as (place, answers):
         if service is None:
             answer, draw = answers.services(**asked), service_lines
         else:
             answer, draw = answers.operations(service, **asked), operation_lines
+        if not answer["services" if service is None else "operations"]:
+            known = [] if service is None else [item["service"] for item in answers.services()["services"]]
+            complain_of_nothing(place, hint=did_you_mean(service or "", known))
     give(answer, draw, as_json=as_json)
     raise typer.Exit(OK if answer["services" if service is None else "operations"] else NOTHING)
 
@@ -174,8 +181,10 @@ def show_map(
     """Show who calls whom, how often, and how often it fails; --version is that of the called service."""
     from collector.cli_tables import edge_lines
 
-    with asking(url, data_dir) as (_, answers):
+    with asking(url, data_dir) as (place, answers):
         answer = answers.topology(start=start, end=end, environment=environment, version=version)
+    if not answer["edges"]:
+        complain_of_nothing(place)
     give(answer, edge_lines, as_json=as_json)
     raise typer.Exit(OK if answer["edges"] else NOTHING)
 

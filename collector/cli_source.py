@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from collector.errors import CollectorError, Unreachable
+from collector.settings import did_you_mean
+from collector.store.conditions import fields_of
 from tracing.line import format_timestamp
 
 if TYPE_CHECKING:
@@ -98,7 +100,6 @@ class Place:
         if not self.data_dir.is_dir():
             raise Unreachable(f"{self.data_dir}: no such directory; `backtrail import` would make one")
         from collector.service import open_local
-
         from collector.watch import read_baseline
 
         measure = read_baseline(baseline) if baseline is not None else None
@@ -126,4 +127,18 @@ class Place:
         )
 
 
-__all__ = ["URL_DEFAULT", "Place", "UsageError"]
+def misspelt_fields(query: str) -> Iterator[str]:
+    """For each field of a search that is called nearly as one of ours: a word about it.
+
+    Any attribute may have such a name, so this is worth saying only where nothing was found.
+    """
+    from collector.query import FIELD_NAMES, parse_structure
+
+    for field in dict.fromkeys(
+        field for step in parse_structure(query, now_ns=0).steps for field in fields_of(step)
+    ):
+        if field not in FIELD_NAMES and (meant := did_you_mean(field, FIELD_NAMES)):
+            yield f"{field} is no field of ours{meant}"
+
+
+__all__ = ["URL_DEFAULT", "Place", "UsageError", "misspelt_fields"]

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from collector.api.filters import RecordFilters
+from collector.cli_app import complain_of_nothing
 from collector.cli_source import Place, UsageError
 from collector.cli_tables import RecordDrawing
 from collector.cli_text import Screen, count
@@ -45,6 +46,8 @@ def show_tail(
     for record in reversed(page["records"]):
         writer.record(record)
     if stream is None:
+        if not page["records"]:
+            complain_of_nothing(place, query)
         return 0 if page["records"] else 1
     shown = {record["uid"] for record in page["records"]}
     for name, data in stream:

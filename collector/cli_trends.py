@@ -57,7 +57,10 @@ def rates(
             version=version,
         )
     give(answer, rate_lines, as_json=as_json)
-    raise typer.Exit(OK if any(step["spans"] or step["logs"] for step in answer["steps"]) else NOTHING)
+    is_something = any(step["spans"] or step["logs"] for step in answer["steps"])
+    if not is_something:
+        complain(f"nothing from {answer['start']} to {answer['end']}")
+    raise typer.Exit(OK if is_something else NOTHING)
 
 
 @app.command(short_help="Show what logs say, with counts and trend.")
@@ -89,6 +92,8 @@ def templates(
             version=version,
         )
     give(answer, template_lines, as_json=as_json)
+    if not answer["templates"]:
+        complain(f"no log that matches from {answer['start']} to {answer['end']}")
     if answer["truncated"]:  # never cut in silence
         complain(f"the newest {grouped(answer['read'])} logs were read, those since {answer['start']}")
     if (left := answer["found"] - len(answer["templates"])) > 0:

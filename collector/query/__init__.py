@@ -16,7 +16,8 @@ all: `a b >> c > d` is a span like `a AND b`, below it one like `c`, which has a
 like what it or one of its log lines matches. The signs are TraceQL's (Grafana Tempo, "Structural operators").
 """
 
+from collector.query.fields import FIELD_NAMES
 from collector.query.language import QUERY_CHARS_MAX, parse_query, parse_structure
 from collector.query.times import parse_duration, parse_time
 
-__all__ = ["QUERY_CHARS_MAX", "parse_duration", "parse_query", "parse_structure", "parse_time"]
+__all__ = ["FIELD_NAMES", "QUERY_CHARS_MAX", "parse_duration", "parse_query", "parse_structure", "parse_time"]

@@ -41,6 +41,8 @@ ALIASES: Final = {
     "operation": "name",
     "version": f"resource.{sc.SERVICE_VERSION}",
 }
+# Everything that is called as a field of ours; whatever else is asked about is an attribute.
+FIELD_NAMES: Final = frozenset({"environment", "error", *ALIASES, *TEXT_FIELDS, *NUMBER_FIELDS, *WORD_FIELDS})
 # `status:500` means the answer of an HTTP call, under today's name and the ones before.
 _HTTP_STATUS_FIELDS: Final = (sc.HTTP_RESPONSE_STATUS_CODE, "http.status_code", "attributes.status")
 _ID_FIELDS: Final = {"trace_id", "span_id", "parent_span_id"}

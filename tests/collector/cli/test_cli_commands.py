@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -43,10 +44,27 @@ COMMANDS = [
     ("rates", "orders", *WINDOW, "--step", "2m"),
     ("templates", *WINDOW),
     ("templates", "level:ERROR", *WINDOW),
+    ("search", "--traces", "--failed", "--min-duration", "1ms", "service:gateway >> service:inventory"),
+    ("why", *WINDOW),
+]
+# What the order was not part of: no record, whichever way it is asked.
+NOTHING_THERE = [
+    ("search", "--environment", "nowhere"),
+    ("search", "--traces", "--ok"),
+    ("search", "--traces", "service:inventory >> service:gateway"),
+    ("map", "--environment", "nowhere"),
+    ("services", "--version", "9"),
+    ("services", "nobody"),
+    ("why", *WINDOW, "--version", "9"),
+    ("tail", "--environment", "nowhere"),
+    ("rates", *WINDOW, "--environment", "nowhere"),
+    ("templates", *WINDOW, "--version", "9"),
 ]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, ("search", "--environment", "nowhere")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(one for one in NOTHING_THERE if one[0] != "tail")], ids=" ".join
+)
 def test_a_directory_and_a_collector_answer_alike(
     command: tuple[str, ...], data_dir: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +83,64 @@ def test_every_answer_can_be_drawn(
     _, text = ask(capsys, *command, "--data-dir", str(data_dir))
     assert text.strip()
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("command", NOTHING_THERE, ids=" ".join)
+def test_nothing_is_said_in_words(
+    command: tuple[str, ...], data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And by the status; an empty screen leaves people wondering."""
+    assert main([*command, "--data-dir", str(data_dir)]) == NOTHING
+    output, error = capsys.readouterr()
+    assert output.strip() or error.strip()
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (("search", "servce:orders"), "servce is no field of ours; did you mean 'service'?"),
+        (("search", "leel:ERROR", "service:orders"), "leel is no field of ours; did you mean 'level'?"),
+        (("services", "inventry"), "did you mean 'inventory'?"),
+        (("search", "a ("), "(at character 4)"),
+        (("search", "--traces", "a >>"), "nothing stands behind >> (at character 5)"),
+    ],
+)
+def test_a_slip_is_recognised(
+    command: tuple[str, ...], hint: str, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing found is often something misspelt."""
+    assert main([*command, "--data-dir", str(data_dir)]) in (NOTHING, USAGE)
+    assert hint in capsys.readouterr().err
+
+
+def test_a_search_is_saved_as_a_link(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever follows it gets the same answer, also later: its times are absolute."""
+    asked = (
+        "search",
+        "--traces",
+        "--failed",
+        "--start",
+        "2026-11-24",
+        "-n",
+        "3",
+        "level:ERROR",
+        "--url",
+        url,
+    )
+    link = ask(capsys, *asked, "--link")[1].strip()
+    assert "start=2026-11-24T00%3A00%3A00" in link
+    assert json.loads(urlopen(link).read()) == json.loads(ask(capsys, *asked, "--json")[1])
+    assert "15m" not in ask(capsys, "search", "--start", "15m", "--link", "--url", url)[1]
+    assert main(["search", "x", "--link", "--data-dir", "here"]) == USAGE
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings are pasted into tickets."""
+    monkeypatch.setenv("BACKTRAIL_STORE", "https://elastic:hunter2@search:9200")
+    monkeypatch.setenv("BACKTRAIL_READ_TOKEN", "hunter2")
+    _, text = ask(capsys, "config", "check")
+    assert "https://search:9200" in text
+    assert "hunter2" not in text
 
 
 def test_stats_counts_records(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
