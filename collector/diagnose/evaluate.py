@@ -181,7 +181,7 @@ def _score(label: Label, verdict: Verdict) -> dict[str, Any]:
         "fault_type": label.fault_type,
         "fault": first.fault if first else None,
         "confidence": first.confidence if first else None,
-        "inner": _names_region(label, first),
+        "inner": names_region(label, first),
         "region": _region(label),
         "cited": (first.location or first.template) if first else None,
     }
@@ -201,7 +201,7 @@ def _places(causes: list[Cause]) -> Iterator[tuple[int, set[str]]]:
         yield place, by_rank[rank]
 
 
-def _names_region(label: Label, first: Cause | None) -> bool | None:
+def names_region(label: Label, first: Cause | None) -> bool | None:
     """Whether the first cause cites the code region; None: the label has none."""
     wanted = _region(label)
     if label.service is None or not wanted:

@@ -13,7 +13,7 @@ from collector.diagnose.localisation import EXPLAINED_WEIGHT
 from collector.diagnose.profile import EdgeProfile, EntryProfile, OperationProfile, Profile
 from collector.diagnose.signals import gaps
 from collector.diagnose.spread import Spread
-from collector.diagnose.visits import Operation, name_of
+from collector.diagnose.visits import name_of
 from collector.model import Evidence
 
 NOTICED_MAX: Final = 20  # the strongest; what is weaker decides nothing
@@ -188,7 +188,7 @@ def _distributions(ranked: list[Finding], seen: Profile, known: Profile) -> list
             what = f"calls of {finding.operation} under way, without the callee's work"
             pair = [_merged(edge.gap for edge in _edges(profile, finding)) for profile in (seen, known)]
         else:
-            what = f"{finding.operation} in {finding.service}, time in itself"
+            what = f"{_place(finding)} in {finding.service}, time in itself"
             pair = [
                 _merged(item.self_time for item in _operations(profile, finding)) for profile in (seen, known)
             ]
@@ -203,16 +203,18 @@ def _distributions(ranked: list[Finding], seen: Profile, known: Profile) -> list
 
 
 def _operations(profile: Profile, finding: Finding) -> list[OperationProfile]:
-    names = {finding.operation, finding.place}
+    """Those that a finding is about."""
+    name = _place(finding)
     return [
         item
         for operation, item in profile.operations.items()
-        if operation.service == finding.service and _is_named(operation, names)
+        if operation.service == finding.service and operation.name == name
     ]
 
 
-def _is_named(operation: Operation, names: set[str | None]) -> bool:
-    return operation.name in names
+def _place(finding: Finding) -> str | None:
+    """The operation whose runs are measured: of what is missing, that which should have done it."""
+    return (finding.place if finding.missing else None) or finding.operation
 
 
 def _edges(profile: Profile, finding: Finding) -> list[EdgeProfile]:

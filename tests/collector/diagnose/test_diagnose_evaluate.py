@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import zstandard
 
 from collector.diagnose.baseline import Baseline
+from collector.diagnose.engine import SIGNALS
 from collector.diagnose.evaluate import Label, evaluate, false_alarms, rank_of, read_traces
 from collector.errors import NotFound
 from collector.model import Cause, Verdict
@@ -175,3 +178,25 @@ def test_a_fault_in_the_fault_free_recording_is_an_alarm(sample: Path) -> None:
     found = false_alarms(sample)
     assert found["false_alarms"] >= 1
     assert any("Code not found" in summary for causes in found["named"] for summary in causes)
+
+
+def test_the_ablation_table_has_every_signal_removed_and_alone(sample: Path, repository: Path) -> None:
+    """It is printed by one command; alone and removed differ from all where a signal decides."""
+    file = sample / "scores.json"
+    command = [sys.executable, "-m", "tests.bench.ablation", "--json", str(file), str(sample)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(file.read_text())["sample"]
+    for name in SIGNALS:
+        assert f"without {name}" in done.stdout
+        assert f"{name} alone" in done.stdout
+    assert scores["all signals"]["as@1"] == 1.0
+    assert scores["errors alone"]["as@1"] > scores["repeats alone"]["as@1"]
+
+
+def test_healthy_minutes_may_be_measured_by_a_baseline_of_ones_own(sample: Path) -> None:
+    """Each part then by the same; a recording of less than a minute has two."""
+    baseline = Baseline()
+    baseline.learn(read_traces(sample / "normal.ndjson.zst"))
+    assert false_alarms(sample, baseline=baseline)["false_alarms"] == 0
+    assert false_alarms(sample, baseline=baseline, parts=3)["windows"] == 3
