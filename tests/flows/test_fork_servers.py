@@ -1,4 +1,8 @@
-"""Servers that fork: each worker logs under its own identity, whatever hooks the server runs, and ends."""
+"""Servers that fork: each worker logs and traces under its own identity, whatever hooks the server runs.
+
+Workers are killed while they answer. Every request that was answered is complete: its log line and its span;
+one whose worker died shows the span as begun, with every line whose log call had returned.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import orjson
@@ -20,11 +25,15 @@ from tracing.spool.adoption import spools
 from tracing.spool.reader import read_lines, segment_paths
 
 WORKERS = 3
-REQUESTS = 30
+CLIENTS = 4
+SIZES = [  # requests, and workers that are killed meanwhile
+    (40, 3),
+    pytest.param(2000, 40, marks=pytest.mark.soak),
+]
 
 # Configured before the fork, and with a thread that ships: what a service does that knows nothing of forks.
 APP = """
-    import logging, os, sys, threading
+    import logging, os, signal, sys, threading
     import tracing
 
     def ships():
@@ -36,20 +45,27 @@ APP = """
     if "uwsgi" in sys.modules:
         assert not ships(), "a thread in this master can make a worker wait for ever, see spool/forking.py"
 
+    @tracing.wsgi
     def application(environ, start_response):
-        with tracing.span("request"):
-            log.warning("request %s in %d", environ["PATH_INFO"], os.getpid())
+        path = environ["PATH_INFO"]
+        with tracing.span("work", path=path):
+            log.warning("request %s in %d", path, os.getpid())
+            if path.startswith("/die"):
+                os.kill(os.getpid(), signal.SIGKILL)
         assert ships()
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [str(os.getpid()).encode()]
 """
 
+GUNICORN = [
+    *["-m", "gunicorn", "--preload", "--workers", str(WORKERS)],
+    # A worker that is told to end while it boots never hears it, with us or without.
+    *["--graceful-timeout", "2", "--no-control-socket", "--bind", "127.0.0.1:{port}", "app:application"],
+]
 SERVERS = {
-    "gunicorn": [
-        *["-m", "gunicorn", "--preload", "--workers", str(WORKERS), "--threads", "2"],
-        # A worker that is told to end while it boots never hears it, with us or without.
-        *["--graceful-timeout", "2", "--no-control-socket", "--bind", "127.0.0.1:{port}", "app:application"],
-    ],
+    "gunicorn sync": GUNICORN,
+    "gunicorn gthread": [*GUNICORN, "--threads", "2"],
+    "gunicorn gevent": [*GUNICORN, "--worker-class", "gevent"],
     # Its workers are made by a fork of its own, without Python's hooks (no --py-call-osafterfork).
     "uwsgi": [
         *["-c", "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])", "--http-socket", "127.0.0.1:{port}"],
@@ -59,18 +75,52 @@ SERVERS = {
 
 
 def answer(url: str) -> str | None:
-    """What the server says, `None` while it does not listen."""
+    """What the server says; `None` while it does not listen, or when its worker died."""
     try:
         with urlopen(url, timeout=30) as response:
             return str(response.read().decode())
-    except URLError:
+    except (OSError, HTTPException):
         return None
+
+
+def ask_all(url: str, requests: int, kills: int) -> dict[str, str]:
+    """Ask for every number, by several clients, and kill workers in between; the answers by path."""
+    paths = [f"/{number}" for number in range(requests)]
+    step = requests // kills
+    for kill in range(kills):
+        paths.insert(kill * (step + 1) + step // 2, f"/die/{kill}")
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        answers = dict(zip(paths, clients.map(lambda path: answer(url + path), paths), strict=True))
+    return {path: pid for path, pid in answers.items() if pid is not None}
+
+
+class Written:
+    """What all processes of the service have written."""
+
+    def __init__(self, service: Path) -> None:
+        self.logs: list[str] = []
+        self.begun: dict[str, list[str]] = {}  # paths, by the name of the span
+        self.ended: dict[str, list[str]] = {}
+        for path in spools(service):
+            header = orjson.loads(segment_paths(path)[0].read_bytes().partition(b"\n")[0])
+            own_pid = str(header["resource"]["process.pid"])
+            for line in (orjson.loads(data) for _, data in read_lines(path)):
+                if "name" in line:
+                    kept = {"span_start": self.begun, "span": self.ended}[line["kind"]]
+                    attributes = line["attributes"]
+                    kept.setdefault(line["name"], []).append(attributes.get("path") or attributes["url.path"])
+                elif str(line.get("message")).startswith(("boot", "request")):  # the server logs too
+                    assert line["message"].rpartition(" ")[2] == own_pid
+                    self.logs.append(line["message"])
 
 
 @pytest.mark.flow
 @pytest.mark.parametrize("server", list(SERVERS))
-def test_workers_of_a_server(server: str, tmp_path: Path, free_port: Callable[[], int]) -> None:
-    """Every request is answered and logged once, under the process that answered it."""
+@pytest.mark.parametrize(("requests", "kills"), SIZES)
+def test_workers_of_a_server(
+    server: str, requests: int, kills: int, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """Every answered request is logged and traced once, under the process that answered it."""
     root, port = tmp_path / "spool", free_port()
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
     outer = {name: value for name, value in os.environ.items() if not name.startswith(("TRACING_", "OTEL_"))}
@@ -94,17 +144,20 @@ def test_workers_of_a_server(server: str, tmp_path: Path, free_port: Callable[[]
             assert time.monotonic() < deadline_s, "the server does not listen"
             assert process.poll() is None, "the server has ended"
             time.sleep(0.05)
-        answered = {f"request /{number} in {answer(f'{url}/{number}')}" for number in range(REQUESTS)}
+        answered = ask_all(url, requests, kills)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-    assert len(answered) == REQUESTS
-    logged: list[str] = []
-    for path in spools(root / "web"):
-        header = orjson.loads(segment_paths(path)[0].read_bytes().partition(b"\n")[0])
-        own_pid = str(header["resource"]["process.pid"])
-        messages = [str(orjson.loads(line).get("message")) for _, line in read_lines(path)]
-        ours = [message for message in messages if message.startswith(("boot", "request"))]
-        assert {message.rpartition(" ")[2] for message in ours} <= {own_pid}  # the server logs too
-        logged += [message for message in ours if message.startswith("request") and "/ready" not in message]
-    assert sorted(logged) == sorted(answered)
+    died = {f"/die/{kill}" for kill in range(kills)}
+    assert not died & answered.keys()
+    assert len(answered) >= requests - kills * CLIENTS  # a killed worker takes what it holds along
+    found = Written(root / "web")
+    for path, pid in answered.items():
+        assert found.logs.count(f"request {path} in {pid}") == 1
+    for name in ("work", "GET"):
+        ended, begun = found.ended[name], found.begun[name]
+        for path in answered:
+            assert (ended.count(path), begun.count(path)) == (1, 1), (name, path)
+        for path in died:  # begun, never ended, with the line that was written before
+            assert (ended.count(path), begun.count(path)) == (0, 1), (name, path)
+    assert died <= {text.removeprefix("request ").rpartition(" in ")[0] for text in found.logs}
