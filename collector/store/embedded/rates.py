@@ -1,4 +1,4 @@
-"""Records, errors and durations by the minute, taken from the index by number."""
+"""Records, errors and durations by the minute, taken from the columns that were filled at admission."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from collector.store.embedded.translate import both, numbered
 from collector.store.summaries import Tally
 from collector.store.timeline import tally_by_step
 
-# Minutes that tantivy is asked for at once: their durations have some hundred buckets each at most,
-# and seldom more than a hundred.
-_MINUTES_AT_ONCE: Final = 500
+# Steps that tantivy is asked for at once: their durations have some hundred buckets each at most, and seldom
+# more than a hundred.
+_STEPS_AT_ONCE: Final = 500
 _BY_BUCKET: Final = {"buckets": {"terms": {"field": sc.BUCKET, "size": GROUPS_MAX}}}
 
 
@@ -37,9 +37,8 @@ def tallies(asked: Iterable[Plan], steps: range) -> dict[int, Tally]:
 
 
 def _parts(steps: range) -> Iterator[range]:
-    length = max(1, _MINUTES_AT_ONCE * MINUTE_NS // steps.step)
-    for at in range(0, len(steps), length):
-        yield steps[at : at + length]
+    for at in range(0, len(steps), _STEPS_AT_ONCE):
+        yield steps[at : at + _STEPS_AT_ONCE]
 
 
 def _count(one: Plan, steps: range, found: dict[int, Tally]) -> None:
@@ -75,8 +74,8 @@ def _by_step(snapshot: Snapshot, query: tantivy.Query, steps: range) -> Iterator
     if len(steps) == 1:
         yield steps[0], snapshot.count(query)
         return
-    for minute, count in snapshot.group_counts(query, sc.MINUTE).items():
-        yield minute * MINUTE_NS // steps.step * steps.step, count
+    for group in snapshot.steps(query, sc.MINUTE, steps.step // MINUTE_NS):
+        yield int(group["key"]) * MINUTE_NS, group["doc_count"]
 
 
 def _durations(
@@ -87,7 +86,7 @@ def _durations(
         yield steps[0], snapshot.group_counts(query, sc.BUCKET)
         return
     try:
-        groups = snapshot.groups(query, sc.MINUTE, _BY_BUCKET)
+        groups = snapshot.steps(query, sc.MINUTE, steps.step // MINUTE_NS, _BY_BUCKET)
     except TooManyGroups:
         half = len(steps) // 2
         for part in (steps[:half], steps[half:]):
@@ -95,5 +94,5 @@ def _durations(
             yield from _durations(snapshot, both(query, window), part)
         return
     for group in groups:
-        start_ns = int(group["key"]) * MINUTE_NS // steps.step * steps.step
-        yield start_ns, {int(one["key"]): one["doc_count"] for one in group["buckets"]["buckets"]}
+        durations = {int(one["key"]): one["doc_count"] for one in group["buckets"]["buckets"]}
+        yield int(group["key"]) * MINUTE_NS, durations

@@ -138,19 +138,40 @@ class Snapshot:
         Raises:
             TooManyGroups: it has more than `GROUPS_MAX` values, or `measures` has with them.
         """
-        wanted: dict[str, Any] = {"terms": {"field": field, "size": GROUPS_MAX}}
-        if measures is not None:
-            wanted["aggs"] = measures
-        try:
-            found = self.searcher.aggregate(query, {"groups": wanted})["groups"]
-        except ValueError as error:
-            if "bucket limit" in str(error):
-                raise TooManyGroups(str(error)) from None
-            raise
+        found = self._aggregated(query, {"terms": {"field": field, "size": GROUPS_MAX}}, measures)
         if found["sum_other_doc_count"]:
             raise TooManyGroups(f"{field} has more than {GROUPS_MAX} values")
         groups: list[dict[str, Any]] = found["buckets"]
         return groups
+
+    def steps(
+        self, query: tantivy.Query, field: str, length: int, measures: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """The records of a query by steps of a number field, which begin at multiples of their length.
+
+        Steps without a record are left out.
+
+        Args:
+            measures: aggregations to make of each step.
+        Raises:
+            TooManyGroups: there are more than `GROUPS_MAX` steps, or groups in them.
+        """
+        wanted = {"histogram": {"field": field, "interval": length, "min_doc_count": 1}}
+        steps: list[dict[str, Any]] = self._aggregated(query, wanted, measures)["buckets"]
+        return steps
+
+    def _aggregated(
+        self, query: tantivy.Query, wanted: dict[str, Any], measures: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        if measures is not None:
+            wanted = {**wanted, "aggs": measures}
+        try:
+            found: dict[str, Any] = self.searcher.aggregate(query, {"groups": wanted})["groups"]
+        except ValueError as error:
+            if "bucket limit" in str(error):
+                raise TooManyGroups(str(error)) from None
+            raise
+        return found
 
     def top_by(
         self, field: str, limit: int, query: tantivy.Query | None = None, *, newest_first: bool = True

@@ -179,7 +179,7 @@ def every_way_is_taken() -> Iterator[None]:
         patch.setattr(finding, "_REJECTED_MAX", 1)
         patch.setattr(finding, "_RECORDS_AT_ONCE", 3)
         patch.setattr(counting, "_QUERIES_MAX", 1)
-        patch.setattr(rates, "_MINUTES_AT_ONCE", 20)
+        patch.setattr(rates, "_STEPS_AT_ONCE", 20)
         patch.setattr(calls, "_LOOKED_UP_MAX", 1)
         yield
 
