@@ -168,7 +168,9 @@ class Indexer:
     def _run(self) -> None:
         while True:
             try:
-                if not self._step() and self._stopping.is_set():
+                # Asked first: a step that began before it was set may have missed what came last.
+                is_last = self._stopping.is_set()
+                if not self._step() and is_last:
                     self._commit(save=True)
                     return
                 self._failures = self._surprises = 0

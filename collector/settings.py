@@ -147,6 +147,17 @@ class Settings(BaseSettings):
         default=None, ge=_MIB, description="size of the store beyond which its oldest part goes; unset: none"
     )
 
+    scrub_interval_s: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="time between two readings of every file of the embedded store, in search of damage",
+    )
+    keep_records: bool = Field(
+        default=True,
+        description="keep each record once more beside the embedded store's index, to build it anew from"
+        " when it is damaged: a quarter more disk",
+    )
+
     # ---- its own voice ----
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="of its own log"

@@ -72,6 +72,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "store_durable_seq": "Number of the last record that would survive a crash without the log.",
     "store_damaged_partitions": "Partitions that were set aside, their files being damaged. Alarm on any.",
     "store_damaged_records": "Records in them, as far as is known.",
+    "store_rebuilt_partitions": "Damaged partitions that were built anew.",
+    "store_rebuilt_records": "Records that are back. Alarm while fewer than were damaged.",
     "cluster_reached": "Whether Elasticsearch has answered since the start.",
     "cluster_held": "1 while credentials or privileges keep everything in the log. Alarm on any.",
     "cluster_in_flight": "Bulks on their way to Elasticsearch.",
@@ -93,6 +95,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "ledger_lost_total": "Lines that their senders gave up themselves, by reason.",
     "retention_dropped_total": "Records dropped by the retention, by reason.",
     "retention_failures_total": "Times that the retention had to wait.",
+    "mending_scrubs_total": "Times that every file of the store was read and its checksum compared.",
+    "mending_failures_total": "Times that this, or the building anew of what was damaged, failed.",
     "watch_minutes_total": "Minutes that were measured by the baseline.",
     "watch_minutes_not_learned_total": "Minutes that were not as usual, or incomplete: not learned from.",
     "watch_traces_seen_total": "Traces that began in those minutes.",
@@ -111,6 +115,17 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "canary_refused_total": "Records of the canary that were refused.",
     "canary_found_s": "Seconds from the last one's acknowledgement to its being found.",
 }
+
+
+_STORE_FIGURES: Final = (
+    "bytes",
+    "partitions",
+    "durable_seq",
+    "damaged_partitions",
+    "damaged_records",
+    "rebuilt_partitions",
+    "rebuilt_records",
+)
 
 
 @runtime_checkable
@@ -144,6 +159,7 @@ def service_metrics(
         yield from _room("cluster", pipeline.store.health())
     yield from _room("ledger", pipeline.ledger.stats())
     yield from _room("retention", pipeline.housekeeping.stats())
+    yield from _room("mending", pipeline.mending.stats())
     yield from _room("watch", pipeline.watch.stats(), label="state")
     if canary is not None:
         yield from _room("canary", canary.stats())
@@ -176,7 +192,7 @@ def _store(pipeline: Pipeline) -> Iterator[Metric]:
         "loss": stats.losses,
     }
     yield _metric("store_records", (Sample(count, {"kind": kind}) for kind, count in kinds.items()))
-    for name in ("bytes", "partitions", "durable_seq", "damaged_partitions", "damaged_records"):
+    for name in _STORE_FIGURES:
         yield _metric(f"store_{name}", [Sample(getattr(stats, name), {})])
 
 

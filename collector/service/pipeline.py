@@ -15,6 +15,7 @@ from collector.indexing import Indexer, IndexLimits
 from collector.intake import Intake, open_log
 from collector.ledger import Ledger
 from collector.service.housekeeping import Housekeeping
+from collector.service.mending import Mending
 from collector.settings import Settings
 from collector.store.conditions import Condition
 from collector.store.contract import Store
@@ -57,6 +58,7 @@ class Pipeline:
             listener=self.tail,
         )
         self.housekeeping = Housekeeping(self.indexer, settings)
+        self.mending = Mending(store, scrub_interval_s=settings.scrub_interval_s)
         self.watch = Watch(store, settings.data_dir / BASELINE, self.take_own, status_of=ledger.trace_status)
         self.answers = Answers(
             store,
@@ -95,6 +97,7 @@ class Pipeline:
         pipeline = cls(directory, store, ledger, wal, settings)
         pipeline.indexer.start()
         pipeline.housekeeping.start()
+        pipeline.mending.start()
         return pipeline
 
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
@@ -129,6 +132,7 @@ class Pipeline:
             Whether the store has everything; if not, the write-ahead log has, and the next start goes on.
         """
         self.housekeeping.stop()
+        self.mending.stop()
         finished = self.indexer.stop(DRAIN_TIMEOUT_S)
         self.wal.close()
         self.ledger.close()
@@ -155,9 +159,10 @@ def open_store(settings: Settings, *, read_only: bool = False) -> Store:
         return ElasticStore.open(
             elastic_options(settings), None if read_only else store_path(settings.data_dir)
         )
-    from collector.store.embedded import EmbeddedStore  # loads tantivy, which others need not wait for
+    from collector.store.embedded import EmbeddedStore, StoreLimits  # tantivy: others need not wait for it
 
-    return EmbeddedStore.open(store_path(settings.data_dir), read_only=read_only)
+    limits = StoreLimits(keep_records=settings.keep_records)
+    return EmbeddedStore.open(store_path(settings.data_dir), limits=limits, read_only=read_only)
 
 
 def elastic_options(settings: Settings) -> ElasticOptions:

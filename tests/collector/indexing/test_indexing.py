@@ -18,7 +18,7 @@ from collector.model import Record
 from collector.store.contract import Appended
 from collector.store.embedded import EmbeddedStore
 from collector.store.memory import MemoryStore
-from collector.wal import Envelope, Wal, WalBatch, WalLimits
+from collector.wal import Envelope, Wal, WalBatch, WalFrame, WalLimits
 from tracing.line import encode
 
 SPOOL = "ab" * 16
@@ -69,6 +69,28 @@ def running() -> Iterator[Callable[[Indexer], Indexer]]:
 @pytest.fixture
 def log(tmp_path: Path) -> tuple[Wal, Ledger]:
     return open_log(tmp_path, durable_seq=0, wal_limits=WAL)
+
+
+def test_what_came_just_before_the_stop_is_carried_over(
+    log: tuple[Wal, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the thread had looked a moment earlier and found nothing."""
+    wal, ledger = log
+    store = MemoryStore()
+    indexer = Indexer(wal, store, ledger, limits=FAST)
+    read = wal.read
+
+    def read_too_early(after_seq: int, records_max: int) -> list[WalFrame]:
+        found = read(after_seq, records_max)
+        monkeypatch.setattr(wal, "read", read)
+        fill(wal, 1)
+        indexer._stopping.set()
+        return found
+
+    monkeypatch.setattr(wal, "read", read_too_early)
+    indexer.start()
+    assert indexer.stop(WAIT_S)
+    assert messages(store).total() == 5
 
 
 def test_what_is_in_the_log_is_found(log: tuple[Wal, Ledger], running: Callable[[Indexer], Indexer]) -> None:
