@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 from tracing.errors import ConfigurationError
 from tracing.handoff import HANDOFFS
 from tracing.instrumentation.libraries import available, libraries
-from tracing.instrumentation.table import ENTRIES
+from tracing.instrumentation.table import ENTRIES, GUARDS
+from tracing.settings import SettingsWarning
 from tracing.sink import slot
 
 __all__ = ["instrument", "instrumented", "uninstrument"]
@@ -21,7 +23,7 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
 
     Args:
         names: of libraries and hand-offs; default: everything that is installed.
-        exclude: names to leave out.
+        exclude: names to leave out, in addition to those of the setting `instrument_exclude`.
     Returns:
         The names that are on, or will be with the import of their library.
     Raises:
@@ -34,6 +36,9 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
         raise ConfigurationError(f"instrument: {', '.join(unknown)} unknown; known are {', '.join(known)}")
     if not slot.enabled:
         return []
+    left_out |= slot.left_out
+    for name in sorted(slot.left_out.difference(known)):
+        warnings.warn(f"instrument_exclude: {name!r} is no name of ours", SettingsWarning, stacklevel=2)
     wanted = [name for name in names or known if name not in left_out]
     turned_on = []
     for name, handoff in HANDOFFS.items():
@@ -44,6 +49,9 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
         if entry.name in wanted and available(entry):
             libraries.turn_on(entry)
             turned_on.append(entry.name)
+    for guard in GUARDS:
+        if available(guard):
+            libraries.turn_on(guard)
     return list(dict.fromkeys(turned_on))
 
 

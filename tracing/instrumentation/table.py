@@ -68,6 +68,10 @@ def _handoff(name: str, library: str, module: str, variable: str) -> Entry:
     return Entry(name, library, "", (), handoffs)
 
 
+def _greenlets(function: str) -> Callable[[], Sequence[Handoff]]:
+    return lambda: getattr(import_module("tracing.handoff.greenlets"), function)()
+
+
 def _made_by(module: str, function: str) -> Callable[[], Sequence[Handoff]]:
     """Patches of a module of ours, which is imported once the library is."""
     return lambda: getattr(import_module(f"tracing.instrumentation.{module}"), function)()
@@ -77,6 +81,9 @@ def _made_by(module: str, function: str) -> Callable[[], Sequence[Handoff]]:
 # stand for several modules of a library, each turned on when the program imports it.
 ENTRIES: Final = (
     _handoff("asyncio-queues", "asyncio", "asyncio_queues", "task_queues"),
+    Entry("gevent", "gevent", "", (), _greenlets("gevent_handoffs")),
+    Entry("eventlet", "eventlet", "", (), _greenlets("eventlet_handoffs")),
+    _handoff("subprocesses", "subprocess", "subprocesses", "popen_init"),
     _handoff("processes", "multiprocessing.process", "processes", "process_start"),
     _handoff("process-pools", "multiprocessing.pool", "pools", "pools"),
     _handoff("process-pools", "concurrent.futures.process", "process_executor", "process_submit"),
@@ -136,3 +143,6 @@ ENTRIES: Final = (
     _contrib("urllib", "urllib.request", "URLLibInstrumentor"),
     _contrib("urllib3", "urllib3", "URLLib3Instrumentor"),
 )
+
+# What keeps other people's tracers and ours apart: on with whatever is on.
+GUARDS: Final = (_own("ddtrace", "ddtrace.propagation.http", _made_by("ddtrace", "ddtrace_patches")),)
