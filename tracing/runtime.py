@@ -13,9 +13,13 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import propagate
+from opentelemetry.context.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 
 from tracing import health
@@ -24,7 +28,9 @@ from tracing.context import declare, declared
 from tracing.errors import ConfigurationError
 from tracing.logs import capture, uncaught
 from tracing.propagation import Propagator
+from tracing.propagation.environment import from_environment
 from tracing.redact import Redactor
+from tracing.scopes import get_context, set_context
 from tracing.settings import Settings
 from tracing.sink import NullSink, Sink, slot
 from tracing.spans import beside, provider
@@ -146,6 +152,7 @@ class _Runtime:
         self.parts: _Parts | None = None
         self.textmap_before: TextMapPropagator | None = None
         self.exit_registered = False
+        self.given: Context | None = None  # what the process that started this one left in the environment
 
     def flush(self, timeout_s: float) -> bool:
         parts = self.parts
@@ -206,11 +213,14 @@ def configure(
         health.reset_fuses()
         _runtime.parts = parts
         slot.fill(parts.sink, service=read.service, resource=parts.resource, redactor=parts.redactor)
+        slot.child_setup = None if customised else partial(_child_setup, read)
+        slot.left_out = frozenset(read.instrument_exclude)
         slot.excluded_paths = tuple(map(re.compile, read.excluded_paths))
         declared.clean = parts.redactor.mapping if parts.redactor is not None else None
         for name in read.baggage_fields:
             declare(name, declared.kinds.get(name, str), baggage=True)
         _configure_spans(read, parts, sampler, id_generator)
+        _runtime.given = _go_on_from_environment(parts.propagator)
         _runtime.textmap_before = propagate.get_global_textmap()
         propagate.set_global_textmap(parts.propagator)
         if read.capture_logs:
@@ -244,6 +254,10 @@ def _put_back(last_round_s: float) -> None:
         pipeline.active = False
         pipeline.processors = ()
         slot.empty()
+        slot.child_setup = None
+        if _runtime.given is not None and get_context() is _runtime.given:
+            set_context(Context())
+        _runtime.given = None
         declared.clean = None
         parts.close("uninstalled")  # first: the line that says so shall be shipped, too
         if parts.shipper is not None:
@@ -326,6 +340,33 @@ def _configure_spans(
     pipeline.slow_ns = int(settings.slow_span_s * 1e9)
     pipeline.active = True
     beside.join()
+
+
+def _go_on_from_environment(propagator: Propagator) -> Context | None:
+    """Belong to what started this program, where nothing is current yet."""
+    context = from_environment(os.environ, propagator)
+    if not context or get_context():
+        return None
+    set_context(context)
+    return context
+
+
+def _child_setup(settings: Settings) -> Callable[[], object]:
+    """What a process that is started afresh by `multiprocessing` calls to be as this one is."""
+    from tracing.instrumentation import instrumented
+
+    given = {name.name: getattr(settings, name.name) for name in fields(settings)}
+    return partial(_begin_as, given, instrumented())
+
+
+def _begin_as(given: dict[str, Any], names: list[str]) -> None:
+    """Configure with another process's settings, unless the program has configured this one itself."""
+    from tracing.instrumentation import instrument
+
+    if _runtime.handle is None:
+        configure(**given)
+        if names:
+            instrument(*names)
 
 
 def _at_exit() -> None:

@@ -83,6 +83,7 @@ class Settings:
     level: str | None = None  # lowest level that is recorded; None: levels stay as the program set them
     propagators: tuple[str, ...] = ("tracecontext", "baggage", "x-trace-id")
     trust_remote_ids: bool = True  # False: ids of callers are kept as an attribute, never adopted
+    instrument_exclude: tuple[str, ...] = ()  # libraries and hand-offs that `instrument()` leaves alone
     excluded_paths: tuple[str, ...] = ()  # regular expressions; requests to such paths get no span
     baggage_fields: tuple[str, ...] = ()  # bound fields that travel to the services we call
     sampler: str = "parentbased_always_on"  # drops spans only, one of SAMPLERS
@@ -304,6 +305,7 @@ _OPENTELEMETRY: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "OTEL_TRACES_SAMPLER": ("sampler", _sampler),
     "OTEL_TRACES_SAMPLER_ARG": ("sampler_arg", _share),
     "OTEL_SDK_DISABLED": ("enabled", lambda text: text.lower() != "true"),
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ("instrument_exclude", _names),
     "OTEL_PYTHON_EXCLUDED_URLS": ("excluded_paths", _names),
     # An OTLP endpoint is the base of all signals; our collector serves OTLP and its own format on one port.
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector_url", _url),

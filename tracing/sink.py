@@ -39,6 +39,7 @@ class Slot:
         sink: where lines go; a `NullSink` until something is configured.
         active: whether it is worth making a line at all.
         excluded_paths: requests to paths in which one of these is found get no span.
+        left_out: names of libraries and hand-offs that are not to be instrumented.
         enabled: False where the operator wants nothing of this library (`TRACING_ENABLED=false`).
         service: name of the service, as every line carries it.
         resource: attributes of the process, for lines without a header line before them.
@@ -55,6 +56,7 @@ class Slot:
         "enabled",
         "excluded_paths",
         "info_head",
+        "left_out",
         "log_heads",
         "redactor",
         "resource",
@@ -67,6 +69,7 @@ class Slot:
         self.sink: Sink = NullSink()
         self.active = False
         self.enabled = True
+        self.left_out: frozenset[str] = frozenset()
         self.excluded_paths: tuple[re.Pattern[str], ...] = ()
         self.service = UNKNOWN_SERVICE
         self.resource: Mapping[str, Any] = {}

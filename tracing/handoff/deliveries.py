@@ -13,7 +13,7 @@ The rules, so that a long-lived worker belongs to the item that it works on and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Final
@@ -21,7 +21,7 @@ from typing import Any, Final
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span
 
-from tracing.context import Fields, Snapshot, fields_variable, get_fields
+from tracing.context import NO_FIELDS, Fields, Snapshot, fields_variable, get_fields
 from tracing.handoff.patch import Patches
 from tracing.health import Fuse
 from tracing.scopes import SPAN_KEY, ScopedContext, current_context, entered_here, get_context, set_context
@@ -30,6 +30,9 @@ fuse: Final = Fuse("hand-off through queues")
 
 _BESIDE: Final = "_backtrail_contexts"  # in a queue's __dict__: the contexts of its items
 _SPARE_MAX: Final = 64  # contexts without an item, of a queue whose items were taken out by other means
+
+
+_NOTHING: Final = Snapshot.of(Context(), NO_FIELDS)
 
 
 class _Contexts:
@@ -41,16 +44,26 @@ class _Contexts:
 
     __slots__ = ("_by_id", "_count")
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Iterable[Any]) -> None:
         self._by_id: dict[int, list[tuple[Any, Snapshot]]] = {}
         self._count = 0
+        for item in stored:
+            self._add(item, _NOTHING)
 
-    def put(self, item: Any, snapshot: Snapshot, size: int, stored: Any) -> None:
-        """Keep the context of an item; the queue holds `size` items, `stored`, and this one is new."""
+    def put(self, item: Any, snapshot: Snapshot, stored: Any) -> None:
+        """Keep the context of an item that comes to those which are `stored`; an empty one, too.
+
+        One object may be there several times, such as `None`, and each time has its own.
+        """
+        size = len(stored)
         if not size:
-            self.clear()
+            self._by_id.clear()
+            self._count = 0
         elif self._count > 2 * size + _SPARE_MAX:
             self._prune(stored)
+        self._add(item, snapshot)
+
+    def _add(self, item: Any, snapshot: Snapshot) -> None:
         self._by_id.setdefault(id(item), []).append((item, snapshot))
         self._count += 1
 
@@ -64,11 +77,6 @@ class _Contexts:
         if not found:
             del self._by_id[id(item)]
         return snapshot
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._by_id.clear()
-        self._count = 0
 
     def _prune(self, stored: Any) -> None:
         there = set(map(id, stored))
@@ -156,12 +164,12 @@ def carrying_put(
             if handoff().on and not fuse.blown:
                 try:
                     snapshot = Snapshot()
-                    if not snapshot.empty:
-                        contexts = self.__dict__.get(_BESIDE)
-                        if contexts is None:
-                            contexts = self.__dict__[_BESIDE] = _Contexts()
-                        items = stored(self)
-                        contexts.put(item, snapshot, len(items), items)
+                    contexts = self.__dict__.get(_BESIDE)
+                    if contexts is not None:
+                        contexts.put(item, snapshot, stored(self))
+                    elif not snapshot.empty:
+                        contexts = self.__dict__[_BESIDE] = _Contexts(stored(self))
+                        contexts.put(item, snapshot, stored(self))
                 except Exception as error:
                     fuse.failed(error)
             original(self, item)
@@ -182,7 +190,7 @@ def delivering_get(handoff: Callable[[], Patches]) -> Callable[[Callable[..., An
             if contexts is not None and handoff().on and not fuse.blown:
                 try:
                     snapshot = contexts.take(item)
-                    if snapshot is not None:
+                    if snapshot is not None and not snapshot.empty:
                         left = left_here.get()
                         if left is not None:
                             left.append((snapshot, self))

@@ -28,6 +28,7 @@ GROUP_TIMEOUT_S = 280
 SIDE_VARIABLE = "CONTEXT_MATRIX_SIDE"  # for processes that a hop starts afresh: which library, which file
 
 log = logging.getLogger("matrix")
+_is_set_up = False
 
 
 # ---------------------------------------------------------------- the two libraries
@@ -35,6 +36,8 @@ log = logging.getLogger("matrix")
 
 def set_up(side: str, path: str) -> None:
     """Turn one library on, as its manual says."""
+    global _is_set_up
+    _is_set_up = True
     os.environ[SIDE_VARIABLE] = f"{side}:{path}"
     logging.getLogger().setLevel(logging.INFO)
     if side == "otel":
@@ -101,6 +104,8 @@ def _append(descriptor: int, line: dict[str, Any]) -> None:
 
 def visit(tag: str) -> None:
     """Write a log line that says the baggage, and a span."""
+    if not _is_set_up:  # in a process that was started afresh; ours is set up by then, the SDK is not
+        set_up_child()
     log.info("visit %s tenant=%s", tag, get_baggage("tenant"))
     with trace.get_tracer("matrix").start_as_current_span(f"child {tag}"):
         pass
