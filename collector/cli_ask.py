@@ -168,7 +168,7 @@ def services(
     raise typer.Exit(OK if answer["services" if service is None else "operations"] else NOTHING)
 
 
-@app.command("map")
+@app.command("map", short_help="Show who calls whom, how often, and how often it fails.")
 def show_map(
     environment: Environment = None,
     version: Version = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -43,11 +44,20 @@ def import_files(
     raise typer.Exit(import_and_report(place_of(url, data_dir), files, as_json=as_json))
 
 
+def _format_names() -> list[str]:
+    from collector.api.exports import FORMATS
+
+    return [*FORMATS, "chrome-trace"]
+
+
 @app.command(short_help="Write records or a chain in a format for other tools.")
 def export(
     query: Query = None,
     format: Annotated[
-        str, typer.Option(help="ndjson, csv, otlp-json, or chrome-trace with --trace-id.")
+        str,
+        typer.Option(
+            help="ndjson, csv, otlp-json, or chrome-trace with --trace-id.", autocompletion=_format_names
+        ),
     ] = "ndjson",
     trace_id: Annotated[str | None, typer.Option(help="Only this trace.")] = None,
     environment: Environment = None,
@@ -126,7 +136,7 @@ def delete(
 
 
 @app.command(short_help="Look at disk, clock, port, versions and permissions here.")
-def check(url: Url = None) -> None:
+def check(url: Url = None, as_json: AsJson = False) -> None:
     """Look at what on this machine would keep the collector or a traced program from working.
 
     Exit status: 0 when all is well, 1 when something is not.
@@ -141,8 +151,8 @@ def check(url: Url = None) -> None:
         url=url or os.environ.get("BACKTRAIL_URL") or program.collector_url,
         spool_dir=program.spool_dir,
     )
-    shown = screen()
-    shown.show(check_lines(findings, width=shown.width))
+    answer = {"findings": [asdict(finding) for finding in findings]}
+    give(answer, lambda _, width: check_lines(findings, width=width), as_json=as_json)
     raise typer.Exit(OK if all(finding.state == "good" for finding in findings) else NOTHING)
 
 
@@ -151,6 +161,7 @@ def canary(
     rounds: Annotated[int | None, typer.Option(help="Stop after so many.  [default: go on for ever]")] = None,
     interval_s: Annotated[float, typer.Option(help="Seconds between two rounds.")] = 10.0,
     url: Url = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One round a line.")] = False,
 ) -> None:
     """Write known records into a running collector, read them back, and say when one is missing.
 
@@ -158,4 +169,5 @@ def canary(
     """
     from collector.cli_canary import sing
 
-    raise typer.Exit(sing(place_of(url, None), rounds=rounds, interval_s=interval_s, screen=screen()))
+    place = place_of(url, None)
+    raise typer.Exit(sing(place, rounds=rounds, interval_s=interval_s, as_json=as_json, screen=screen()))

@@ -35,25 +35,41 @@ def run_collector(flags: Mapping[str, Any], more: Sequence[str], *, config: Path
     return 0
 
 
-def settings_lines(loaded: Loaded) -> list[Text]:
+def settings_shown(loaded: Loaded) -> dict[str, Any]:
     """Every setting with its value, where that came from, and what it is for; secrets are not shown."""
+    return {
+        "settings": [
+            {
+                "name": name,
+                "value": _shown(name, getattr(loaded.settings, name)),
+                "from": loaded.sources[name],
+                "meaning": field.description or "",
+            }
+            for name, field in type(loaded.settings).model_fields.items()
+        ],
+        "warnings": list(loaded.warnings),
+    }
+
+
+def settings_lines(answer: dict[str, Any]) -> list[Text]:
+    """What `settings_shown` gives, as a table."""
     rows = [
         [
-            Text(name, style="" if loaded.sources[name] == "default" else "bold"),
-            Text(_shown(name, getattr(loaded.settings, name))),
-            Text(loaded.sources[name], style="dim"),
-            Text(field.description or "", style="dim"),
+            Text(setting["name"], style="" if setting["from"] == "default" else "bold"),
+            Text("–" if setting["value"] is None else setting["value"]),
+            Text(setting["from"], style="dim"),
+            Text(setting["meaning"], style="dim"),
         ]
-        for name, field in type(loaded.settings).model_fields.items()
+        for setting in answer["settings"]
     ]
-    warnings = [Text(f"⚠ {warning}", style="yellow") for warning in loaded.warnings]
+    warnings = [Text(f"⚠ {warning}", style="yellow") for warning in answer["warnings"]]
     return [*table_lines(["setting", "value", "from", "meaning"], rows), *warnings]
 
 
-def _shown(name: str, value: object) -> str:
+def _shown(name: str, value: object) -> str | None:
     """Tokens hide themselves; the password in the store's URL would not."""
     if value is None:
-        return "–"
+        return None
     return without_password(str(value)) if name == "store" else str(value)
 
 

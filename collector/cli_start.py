@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from collector.cli_app import NOTHING, OK, AsJson, app, screen
+from collector.cli_app import NOTHING, OK, AsJson, app, give
 
 config_app = typer.Typer(help="The collector's settings.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -79,16 +79,17 @@ def check_config(
     config_file: Annotated[
         Path | None, typer.Option("--config", help="TOML file, as `serve` takes it.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check the collector's settings, and show each with where it came from.
 
     Exit status: 0 when all is well, 1 when a name is not a setting, 2 when a value is wrong.
     """
-    from collector.cli_serve import settings_lines
+    from collector.cli_serve import settings_lines, settings_shown
     from collector.settings import load
 
     loaded = load(config=config_file)
-    screen().show(settings_lines(loaded))
+    give(settings_shown(loaded), lambda answer, width: settings_lines(answer), as_json=as_json)
     raise typer.Exit(NOTHING if loaded.warnings else OK)
 
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -138,9 +139,10 @@ def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     """Settings are pasted into tickets."""
     monkeypatch.setenv("BACKTRAIL_STORE", "https://elastic:hunter2@search:9200")
     monkeypatch.setenv("BACKTRAIL_READ_TOKEN", "hunter2")
-    _, text = ask(capsys, "config", "check")
-    assert "https://search:9200" in text
-    assert "hunter2" not in text
+    for form in ((), ("--json",)):
+        _, text = ask(capsys, "config", "check", *form)
+        assert "https://search:9200" in text
+        assert "hunter2" not in text
 
 
 def test_stats_counts_records(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,3 +325,47 @@ def test_the_canary_complains_without_a_collector(capsys: pytest.CaptureFixture[
     """A collector that is away is what it is there to notice."""
     status, text = ask(capsys, "canary", "--rounds", "1", "--url", "http://127.0.0.1:1")
     assert (status, "not well" in text) == (NOTHING, True)
+
+
+def test_whoever_runs_a_collector_gets_json_too(
+    url: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From every command, so that a script never reads what is made for people."""
+
+    def told(*arguments: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(ask(capsys, *arguments, "--json")[1])
+        return answer
+
+    assert {"state", "what", "advice"} == set(told("check", "--url", url)["findings"][0])
+    settings = told("config", "check")["settings"]
+    assert {"name": "port", "value": "4318", "from": "default"}.items() <= next(
+        setting.items() for setting in settings if setting["name"] == "port"
+    )
+    rounds = told("canary", "--rounds", "1", "--url", url)
+    assert (rounds["round"], rounds["is_well"], rounds["lost"]) == (1, True, 0)
+    copy = told("backup", str(tmp_path / "copy"), "--data-dir", str(data_dir))
+    back = told("restore", str(tmp_path / "copy"), "--data-dir", str(tmp_path / "back"))
+    assert copy["bytes"] == back["bytes"] > 0
+    assert json.loads(ask(capsys, "stats", "--data-dir", back["target"], "--json")[1])["records"] == 8
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("backtrail se", {"search", "services", "serve"}),
+        ("backtrail search --min", {"--min-duration"}),
+        ("backtrail export --format c", {"csv", "chrome-trace"}),
+    ],
+)
+def test_a_shell_completes(typed: str, offered: set[str]) -> None:
+    """Commands, options and their values."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    answer = subprocess.run(
+        [sys.executable, "-m", "tracing.launch"],
+        env=os.environ | {"_BACKTRAIL_COMPLETE": "complete_bash"} | words,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert set(answer.stdout.split()) == offered
