@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import signal
 import socket
@@ -16,7 +18,9 @@ import pytest
 
 from collector.client import CollectorClient
 from collector.errors import Unreachable
+from tracing.line import format_timestamp
 
+SECOND_NS = 1_000_000_000
 START_TIMEOUT_S = 60.0  # a slow machine under load; a healthy start takes a second
 
 
@@ -153,3 +157,52 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def orders_of_minute(start_ns: int, *, orders: int = 20, fault: bool = False) -> list[tuple[str, bytes]]:
+    """Record lines of one minute of a small shop; with the fault, its stock service fails each order."""
+    made = []
+    for number in range(orders):
+        at_ns = start_ns + SECOND_NS + number * 50 * SECOND_NS // orders
+        trace_id = hashlib.sha256(f"{start_ns} {number}".encode()).hexdigest()[:32]
+        failed = {"level": "ERROR", "status": {"code": "ERROR"}} if fault else {}
+        jitter_ns = number * 7919 % 1_000_000
+        spans = [
+            ("watched-gateway", "POST /orders", "SERVER", None, 0, 40_000_000),
+            ("watched-gateway", "reserve", "CLIENT", 0, 5_000_000, 30_000_000),
+            ("watched-stock", "reserve", "SERVER", 1, 6_000_000, 27_000_000),
+        ]
+        ids = [hashlib.sha256(f"{trace_id} {at}".encode()).hexdigest()[:16] for at in range(len(spans))]
+        for at, (service, name, kind, parent, offset_ns, took_ns) in enumerate(spans):
+            fields = {
+                "timestamp": format_timestamp(at_ns + offset_ns),
+                "level": "INFO",
+                "service": service,
+                "trace_id": trace_id,
+                "span_id": ids[at],
+                "kind": "span",
+                "name": name,
+                "span_kind": kind,
+                "duration_ns": took_ns + jitter_ns,
+                **({} if parent is None else {"parent_span_id": ids[parent]}),
+                **failed,
+            }
+            made.append((f"{trace_id}-{at}", json.dumps(fields).encode()))
+        said = "no shelf for this order" if fault else "one item reserved"
+        line = {
+            "timestamp": format_timestamp(at_ns + 9_000_000),
+            "level": "ERROR" if fault else "INFO",
+            "service": "watched-stock",
+            "trace_id": trace_id,
+            "span_id": ids[2],
+            "message": said,
+            "logger": "stock",
+        }
+        made.append((f"{trace_id}-log", json.dumps(line).encode()))
+    return made
+
+
+@pytest.fixture(name="orders_of_minute")
+def orders_of_minute_fixture() -> Callable[..., list[tuple[str, bytes]]]:
+    """`orders_of_minute(start_ns, orders=…, fault=…)`."""
+    return orders_of_minute
