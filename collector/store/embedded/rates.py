@@ -47,7 +47,9 @@ def _count(one: Plan, steps: range, found: dict[int, Tally]) -> None:
     bounds = snapshot.bounds
     if bounds is None or first > bounds[1] or last < bounds[0]:
         return
-    query = both(one.query, order_range(first, last))
+    query = one.query
+    if bounds[0] < first or last < bounds[1]:
+        query = both(query, order_range(first, last))
     spans = both(query, _of(snapshot, "kind", "span"))
     logs = both(query, _of(snapshot, "kind", "log"))
     failed = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from itertools import islice
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from collector.query import parse_query
 from collector.receive.files import read_records
 from collector.store.codec import storable
 from collector.store.conditions import And, Condition, Equals, Not, Range, Words
-from collector.store.contract import EVERYTHING
+from collector.store.contract import EVERYTHING, MINUTE_NS
 from collector.store.embedded import EmbeddedStore
 from collector.store.memory import MemoryStore
-from collector.store.paging import place_of
+from collector.store.paging import place_of, place_of_trace
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "rca-sample"
 BATCH_RECORDS = 5_000
@@ -65,13 +66,43 @@ class Pair:
         assert self.embedded.services() == self.memory.services()
         for service in services:
             assert self.embedded.operations(service) == self.memory.operations(service)
-        assert self.embedded.edges() == self.memory.edges()
+        self.ask_for_percentiles(busiest)
+        for condition in (EVERYTHING, Equals("service", busiest), Equals("status", "ERROR")):
+            assert self.embedded.edges(condition) == self.memory.edges(condition)
+            for step_ns in (MINUTE_NS, 7 * MINUTE_NS):
+                window = self.window() | {"step_ns": step_ns}
+                found_rates = self.embedded.rates(condition, **window)
+                assert found_rates == self.memory.rates(condition, **window), condition
         for asked in ({"error": True, "limit": 100}, {"min_duration_ns": 2 * 10**9}, {"error": False}):
             found = self.embedded.find_traces(Equals("service", busiest), **asked)  # type: ignore[arg-type]
             assert found == self.memory.find_traces(Equals("service", busiest), **asked), asked  # type: ignore[arg-type]
+            if found:
+                asked = {**asked, "before": place_of_trace(found[len(found) // 2])}
+                found = self.embedded.find_traces(Equals("service", busiest), **asked)  # type: ignore[arg-type]
+                assert found == self.memory.find_traces(Equals("service", busiest), **asked), asked  # type: ignore[arg-type]
         mine, theirs = self.embedded.stats(), self.memory.stats()
         for figure in ("records", "logs", "spans", "oldest_ns", "newest_ns"):
             assert getattr(mine, figure) == getattr(theirs, figure)
+
+    def window(self) -> dict[str, int]:
+        """As much of the time of the records as is asked for by the minute, from their middle."""
+        times = sorted(record.timestamp_ns for record in self.records)
+        start_ns = times[len(times) // 2] - 600 * MINUTE_NS
+        return {"start_ns": start_ns, "end_ns": start_ns + 1_200 * MINUTE_NS}
+
+    def ask_for_percentiles(self, service: str) -> None:
+        """Counts are exact, and percentiles within the width that the contract states."""
+        durations: dict[str, list[int]] = defaultdict(list)
+        for record in self.records:
+            if record.kind == "span" and record.service == service:
+                durations[record.name or ""].append(record.duration_ns or 0)
+        operations = {one.name: one for one in self.embedded.operations(service)}
+        assert {name: one.spans for name, one in operations.items()} == {
+            name: len(all_of_it) for name, all_of_it in durations.items()
+        }
+        for name, all_of_it in durations.items():
+            true = sorted(all_of_it)[ceil(0.95 * len(all_of_it)) - 1]
+            assert abs(operations[name].duration_p95_ns - true) <= 0.026 * true + 500, name
 
     def ask_for_every_trace(self) -> None:
         """Each trace, whole, in order; against a plain grouping of the records."""
