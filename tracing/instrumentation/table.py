@@ -125,6 +125,8 @@ ENTRIES: Final = (
     _own("gunicorn", "gunicorn.glogging", _made_by("access_logs", "gunicorn_patches")),
     _own("granian", "granian.asgi", _made_by("access_logs", "granian_asgi_patches")),
     _own("granian", "granian.wsgi", _made_by("access_logs", "granian_wsgi_patches")),
+    _own("loguru", "loguru._handler", _made_by("loguru", "loguru_patches")),
+    _own("structlog", "structlog", _made_by("structlog", "structlog_patches")),
     _contrib("celery", "celery", "CeleryInstrumentor"),
     _own("grpc", "grpc", _made_by("grpc_server", "server_patches"), instrumentor="GrpcInstrumentorServer"),
     # `grpc` imports `grpc.aio` before it is ready itself.

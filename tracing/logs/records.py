@@ -28,6 +28,7 @@ from tracing.context import CORRELATION_ID, NO_FIELDS, WANTED_TRACE_ID, declared
 from tracing.fastline import LINE_BYTES_MAX, dumps, second_text
 from tracing.health import Fuse, count
 from tracing.line import STACKTRACE_CHARS_MAX, cut, encode, exception_fields, plain
+from tracing.logs.extras import is_recorded
 from tracing.scopes import SPAN_KEY, ScopedContext, current_context, get_context
 from tracing.sink import slot
 from tracing.spans import Span, failures
@@ -55,6 +56,8 @@ _OWN: Final = frozenset(_record.__dict__) | {
     "otelSpanID",
     "otelServiceName",
     "otelTraceSampled",
+    "_logger",  # of structlog's, for its formatter
+    "_name",
 }
 
 
@@ -232,7 +235,7 @@ def _joined(
     record: logging.LogRecord, level: Level, ids: bytes, flags: int | None, attributes: dict[str, Any]
 ) -> bytes | None:
     """The line of a record without an exception; `None`: it has one, or something to be cut or redacted."""
-    if record.exc_info or record.stack_info or level.own_name is not None:
+    if record.exc_info or record.stack_info or level.own_name is not None or isinstance(record.msg, dict):
         return None
     message = record.getMessage()
     encoded = fastline.attributes(attributes)
@@ -314,6 +317,10 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _message(record: logging.LogRecord, attributes: dict[str, Any]) -> str:
+    if isinstance(record.msg, dict) and isinstance(event := record.msg.get("event"), str):
+        # An event of structlog's on its way to a formatter, which would make text of it.
+        attributes.update((str(key), value) for key, value in record.msg.items() if key != "event")
+        return event
     try:
         return record.getMessage()
     except Exception as error:
@@ -369,7 +376,7 @@ def write(record: logging.LogRecord) -> None:
 
 def _write_carefully(record: logging.LogRecord) -> None:
     """Write a record whose encoding may run code of the program: a `__repr__` that logs, for instance."""
-    if fuse.blown:
+    if fuse.blown or is_recorded(record):
         return
     depth = _depth.value
     if depth >= DEPTH_MAX:
