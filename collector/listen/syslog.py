@@ -200,6 +200,11 @@ class SyslogServer:
             wire_bytes = self._pending_bytes * len(batch) // len(self._pending)
             try:
                 self._intake.messages("syslog", wire_bytes, batch)
+            except Refused:
+                if len(batch) == 1:
+                    raise
+                size = max(1, len(batch) // 2)  # too much at once for a small log
+                continue
             except Overloaded as error:
                 self._counts["overloaded"] += 1
                 self._retry_at_s = time.monotonic() + min(error.retry_after_s, 1.0)

@@ -21,7 +21,7 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from collector.errors import Overloaded
+from collector.errors import Overloaded, Refused
 from collector.intake import Intake, Placed
 from collector.receive.foreign import Foreign
 from collector.receive.loose import fields_of_text
@@ -283,14 +283,21 @@ class _File:
 
     def _hand_over(self, done: list[Grouped]) -> None:
         size = self._limits.batch_records_max
-        for part in (done[at : at + size] for at in range(0, len(done), size)):
+        while done:
+            part = done[:size]
             records = [Placed(one.start, self._record(one)) for one in part if one.text.strip()]
             first, end = self._mark, part[-1].end
             try:
                 taken = self._intake.file_lines(self._origin, self._resource, records, first=first, end=end)
+            except Refused:
+                if len(part) == 1:
+                    raise
+                size = len(part) // 2  # too much at once for a small log
+                continue
             except Overloaded:
                 self._restart()
                 raise
+            del done[:size]
             self._mark = end
             self._counts["records"] += taken.stored
             self._counts["refused"] += taken.refused_count

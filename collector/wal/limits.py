@@ -23,6 +23,14 @@ class WalLimits:
     disk_free_bytes_min: int = 128 * 1024**2
     retry_after_s: float = 2.0  # what a sender is told while there is no room; two commits of the indexer
 
+    @property
+    def append_bytes_max(self) -> int:
+        """Largest append: it fits once the store has caught up, even behind another one of that size.
+
+        The newest segment is never released, and may have grown by such an append before it was full.
+        """
+        return (self.bytes_max - self.segment_bytes_max) // 2
+
     def __post_init__(self) -> None:
         if not 1024 <= self.frame_bytes_max <= self.segment_bytes_max <= self.bytes_max // 2:
             # the newest segment is never released, so there must be room for another one

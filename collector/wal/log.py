@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from collector.errors import Overloaded
+from collector.errors import Overloaded, Refused
 from collector.wal.frames import HEAD, Cut, Damage, WalBatch, WalFrame, cut
 from collector.wal.limits import WalLimits
 from collector.wal.segments import Segment, SegmentWriter, find
@@ -112,10 +112,18 @@ class Wal:
         Concurrent calls share one sync: whoever finds the log free writes for everybody who waits.
 
         Raises:
+            Refused: `body_too_large`, it would never fit; cut into smaller ones it would.
             Overloaded: the log or the disk is full, or the disk refuses; nothing was taken.
         """
-        frame_bytes_max = self._limits.frame_bytes_max
-        item = _Pending([part for batch in batches for part in cut(batch, frame_bytes_max=frame_bytes_max)])
+        limits = self._limits
+        cuts = [part for batch in batches for part in cut(batch, frame_bytes_max=limits.frame_bytes_max)]
+        item = _Pending(cuts)
+        if item.size > limits.append_bytes_max:
+            raise Refused(
+                "body_too_large",
+                f"the records of one request take {item.size} bytes in the write-ahead log and at most"
+                f" {limits.append_bytes_max} ever fit; send fewer at once (wal_bytes_max {limits.bytes_max})",
+            )
         with self._queue_lock:
             self._queue.append(item)
         with self._write_lock:

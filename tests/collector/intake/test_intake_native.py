@@ -253,15 +253,28 @@ def test_a_request_that_is_wrong_as_a_whole(
 
 def test_a_full_log_takes_nothing_and_forgets_nothing(tmp_path: Path) -> None:
     """The mark stays where it was, so that the same request can come again."""
-    limits = WalLimits(bytes_max=8192, segment_bytes_max=4096, frame_bytes_max=1024, disk_free_bytes_min=0)
+    limits = WalLimits(bytes_max=16_384, segment_bytes_max=4096, frame_bytes_max=1024, disk_free_bytes_min=0)
     wal, ledger = open_log(tmp_path, durable_seq=0, wal_limits=limits)
     intake = Intake(wal, ledger)
-    body = b"".join(line(n) for n in range(100))
+    body = b"".join(line(n) for n in range(20))
+    offset = requests = 0
     with pytest.raises(Overloaded):
-        intake.records(headers(0), header() + body)
-    assert ledger.acknowledged(SPOOL, 0) == 0
-    assert ledger.wanted(SPOOL, 0, len(body)) == [(0, len(body))]
-    assert wal.last_seq == 0
+        while True:
+            offset = intake.records(headers(offset), header() + body).acknowledged_offset or 0
+            requests += 1
+    assert ledger.acknowledged(SPOOL, 0) == offset == requests * len(body)
+    assert ledger.wanted(SPOOL, offset, offset + len(body)) == [(offset, offset + len(body))]
+    assert wal.last_seq == 20 * requests
+
+
+def test_a_request_that_no_log_of_this_size_can_hold_is_to_be_cut(tmp_path: Path) -> None:
+    """Refused, not put off: coming back with it would never help."""
+    limits = WalLimits(bytes_max=8192, segment_bytes_max=4096, frame_bytes_max=1024, disk_free_bytes_min=0)
+    wal, ledger = open_log(tmp_path, durable_seq=0, wal_limits=limits)
+    with pytest.raises(Refused, match=r"send fewer at once \(wal_bytes_max 8192\)") as refusal:
+        Intake(wal, ledger).records(headers(0), header() + b"".join(line(n) for n in range(100)))
+    assert refusal.value.reason == "body_too_large"
+    assert (ledger.acknowledged(SPOOL, 0), wal.last_seq) == (0, 0)
 
 
 def test_the_same_batch_from_many_threads_is_stored_once(collector: Collector) -> None:

@@ -166,3 +166,16 @@ def test_an_address_that_is_taken_stops_the_start(tmp_path: Path, running: Runni
     """With the setting's name."""
     with pytest.raises(ConfigurationError, match="syslog_port"):
         SyslogServer(running.intake, host="127.0.0.1", port=running.server.port)
+
+
+def test_a_burst_that_is_too_much_for_a_small_log_is_cut(tmp_path: Path) -> None:
+    """Each message is taken, as long as it fits alone."""
+    wal = WalLimits(bytes_max=131_072, segment_bytes_max=8192, frame_bytes_max=1024, disk_free_bytes_min=0)
+    running = Running(tmp_path, wal=wal, flush_interval_s=60.0, batch_messages_max=400)
+    try:
+        with running.connect() as connection:
+            connection.sendall(b"".join(b"<14>1 - - orders - - - message %d\n" % n for n in range(400)))
+        wait_for(lambda: len(running.messages()) == 400)
+        assert running.messages() == [f"message {n}" for n in range(400)]
+    finally:
+        running.close()

@@ -210,11 +210,12 @@ def test_the_standard_library_s_rotating_handler(tmp_path: Path) -> None:
     assert sorted(tailing.messages(), key=lambda text: int(text[5:])) == [f"line {n}" for n in range(200)]
 
 
-def test_a_full_log_is_waited_for(tmp_path: Path) -> None:
-    """Nothing is lost: the file itself is the buffer."""
+@pytest.mark.parametrize("batch_records_max", [20, 400])
+def test_a_full_log_is_waited_for(tmp_path: Path, batch_records_max: int) -> None:
+    """Nothing is lost: the file itself is the buffer. What is too much for a small log at once is cut."""
     wal = WalLimits(bytes_max=16_384, segment_bytes_max=4096, frame_bytes_max=1024, disk_free_bytes_min=0)
     tailing = Tailing(tmp_path, wal=wal)
-    tailing.start(TailLimits(batch_records_max=20, search_interval_s=0.0))
+    tailing.start(TailLimits(batch_records_max=batch_records_max, search_interval_s=0.0))
     append(tmp_path / "a.log", "".join(f"line {n}\n" for n in range(400)))
     found: list[str] = []
     for _ in range(30):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.errors import Overloaded
+from collector.errors import Overloaded, Refused
 from collector.wal import Envelope, Wal, WalBatch, WalFrame, WalLimits, segments
 
 LIMITS = WalLimits(
@@ -159,6 +159,20 @@ def test_a_full_log_refuses_and_takes_again_after_a_release(directory: Path) -> 
     assert wal.stats()["overloaded"] == 1
     wal.release(taken)
     assert wal.append(batch("again")) == taken + 1
+
+
+def test_what_would_never_fit_is_refused_for_good(directory: Path) -> None:
+    """A sender would come back with it for ever; the largest that is taken always fits in time."""
+    limits = replace(LIMITS, bytes_max=40_000)
+    wal = Wal.open(directory, limits=limits)
+    line_bytes = len(batch("x" * 500).lines)
+    fitting = limits.append_bytes_max // (line_bytes + 30)  # the rest is for heads and envelopes
+    with pytest.raises(Refused, match=r"send fewer at once") as refusal:
+        wal.append(batch("x" * 500, lines=fitting + 4))
+    assert refusal.value.reason == "body_too_large"
+    for _ in range(5):
+        wal.release(wal.append(batch("x" * 500, lines=fitting)))
+    assert wal.stats()["overloaded"] == 0
 
 
 def test_room_is_left_for_the_store(directory: Path) -> None:
