@@ -12,7 +12,18 @@ from collector.changes import Change
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.findings import Finding
 from collector.diagnose.localisation import Suspect, localise, strongest
-from collector.diagnose.signals import changes, death, errors, exceptions, gaps, repeats, self_time, steps
+from collector.diagnose.signals import (
+    changes,
+    death,
+    errors,
+    exceptions,
+    gaps,
+    repeats,
+    self_time,
+    siblings,
+    steps,
+    templates,
+)
 from collector.diagnose.verdict import causes_of
 from collector.diagnose.window import SPANS_LOST_MIN, Window
 from collector.model import Trace, Verdict
@@ -31,10 +42,12 @@ SIGNALS: Final[Mapping[str, Signal]] = {
     exceptions.SIGNAL: Signal(exceptions.find, "no exception that healthy traces do not record", False),
     errors.SIGNAL: Signal(errors.find, "no error that healthy traces do not log as often", False),
     death.SIGNAL: Signal(death.find, "no span was left open", False),
+    templates.SIGNAL: Signal(templates.find, "no line is logged that healthy traces log less often"),
     steps.SIGNAL: Signal(steps.find, "every operation takes its usual steps"),
     repeats.SIGNAL: Signal(repeats.find, "no call is made more often than usual"),
     self_time.SIGNAL: Signal(self_time.find, "no service spends more time in itself than usual"),
     gaps.SIGNAL: Signal(gaps.find, "calls and messages are under way as long as usual"),
+    siblings.SIGNAL: Signal(siblings.find, "no instance differs from the others of its service", False),
     changes.SIGNAL: Signal(changes.find, "nothing is known to have been changed just before"),
 }
 

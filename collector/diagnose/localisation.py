@@ -28,6 +28,8 @@ SUPPORT_WEIGHT: Final = 0.1
 # The weakest finding that can explain another one, by itself and as a share of the other.
 EXPLAINS_DECADES_MIN: Final = 1.0
 EXPLAINS_SHARE: Final = 0.25
+# Where only one service asks, the answer is thrice less likely to be at fault than who stops after it.
+ONE_CALLER_DECADES: Final = 0.95
 # What missing lines count of a service whose lines may just have been lost.
 SILENCE_WEIGHT: Final = 0.1
 
@@ -165,7 +167,7 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
     """Find answers that nobody who asked could go on with, and hold them against who gave them.
 
     A caller that stops after an answer may be broken itself. When every service that makes this call
-    stops after it, and there are several, it is the answer.
+    stops after it, and there are several, it is the answer. When there is only one, it may be either.
     """
     callers: dict[str, set[str]] = defaultdict(set)
     for operation, profile in window.seen.operations.items():
@@ -178,8 +180,9 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
             stopped[finding.after_call].append(finding)
     blamed = []
     for token, stops in stopped.items():
-        if len(callers[token]) < 2 or callers[token] != {finding.service for finding in stops}:
-            continue
+        if callers[token] != {finding.service for finding in stops}:
+            continue  # who else asks goes on with the answer
+        is_proven = len(callers[token]) >= 2
         callee, name = callee_of(token), name_of(token)
         if callee is None:
             continue
@@ -189,9 +192,9 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
             fault="bad_answer",
             family="failure",
             service=callee,
-            decades=strongest.decades,
-            summary=f"every caller of {name} in {callee} stops after its answer: "
-            f"{', '.join(sorted(callers[token]))}",
+            decades=strongest.decades if is_proven else max(0.0, strongest.decades - ONE_CALLER_DECADES),
+            summary=f"{'every' if is_proven else 'the only'} caller of {name} in {callee} stops after its "
+            f"answer: {', '.join(sorted(callers[token]))}",
             evidence=[item for finding in stops for item in finding.evidence[:2]],
             visits=[],
             operation=name,
@@ -199,6 +202,6 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
             refuted_by=f"a caller of {name} that goes on as usual after its answer",
         )
         blamed.append(bad)
-        for finding in stops:
+        for finding in stops if is_proven else ():
             finding.explained_by = bad
     return blamed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ _LIBRARY: Final = re.compile(
     r"|^com\.(?:sun|google|fasterxml|mysql|zaxxer)\.|^io\.(?:netty|grpc|opentelemetry|micrometer|jaegertracing)\."
     r"|^(?:reactor|feign|okhttp3|rx)\."
 )
+PATH_PARTS_KEPT: Final = 3  # of an absolute path: two directories and the file
 _PYTHON: Final = re.compile(
     r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)', re.MULTILINE
 )
@@ -42,8 +44,20 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     is_library: bool
 
     def __str__(self) -> str:
-        """`file:line in function`."""
-        return f"{self.file}:{self.line} in {self.function}"
+        """`file:line in function`, the file as `short_file` names it."""
+        return f"{short_file(self.file)}:{self.line} in {self.function}"
+
+
+@lru_cache(maxsize=20_000)
+def short_file(path: str) -> str:
+    """A source file by its last directories: where a program is installed is no part of its code.
+
+    So a place has the same name on every machine. What is not absolute is left as it is.
+    """
+    if not path.startswith("/") and path[1:3] not in (":\\", ":/"):
+        return path
+    _, *parts = re.split(r"[/\\]+", path)
+    return "/".join(parts[-PATH_PARTS_KEPT:]) if len(parts) > PATH_PARTS_KEPT else path
 
 
 class Birth(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from collector.model import Cause, Evidence
 FAULTS: Final = (
     "exception",  # raised, and not raised in healthy runs
     "error",  # an error was logged, or a span ended in error
+    "warning",  # a warning was logged that healthy runs do not log
     "stopped_early",  # an operation ended before its usual steps
     "bad_answer",  # whoever called an operation could not go on with its answer
     "no_answer",  # a call got no answer, and its caller failed

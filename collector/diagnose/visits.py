@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from collector.diagnose.stacktrace import short_file
 from collector.model import Record, SpanNode, Trace
 from collector.templates import Template, TemplateMiner
 from tracing.semconv import HTTP_RESPONSE_STATUS_CODE, RPC_GRPC_STATUS_CODE
@@ -176,7 +177,7 @@ def site(record: Record) -> str | None:
     if source is None or source.line is None:
         return None
     if source.file:
-        return f"{source.file}:{source.line}"
+        return f"{short_file(source.file)}:{source.line}"
     return f"{record.logger}#{source.line}" if record.logger else None
 
 

@@ -107,8 +107,11 @@ def _finding(
     decades *= len(own) / len(edges)  # ways that are as usual speak against it
     if window.is_one_trace and own[worst].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
         return None
-    known, seen = window.known.edges[worst].gap, window.seen.edges[worst].gap
+    known = window.known.edges[worst].gap
     visits = sorted(waits[worst], key=lambda visit: -gap_ns(visit))
+    if window.is_one_trace and gap_ns(visits[0]) <= known.quantile_ns(1.0):
+        return None  # so long a healthy one was under way, too
+    typical_ns = gap_ns(visits[len(visits) // 2])
     late = [visit for visit in visits if gap_ns(visit) > known.quantile_ns(1.0)] or visits[:1]
     answer = visits[0].answer
     name = answer.name if answer else worst.name
@@ -121,7 +124,7 @@ def _finding(
         service=service,
         decades=decades,
         summary=f"{between} are under way {times(whole.octaves - drift)} as long as usual, not counting "
-        f"the callee's work: {name} from {worst.caller} {length(seen.quantile_ns(0.5))}, healthy "
+        f"the callee's work: {name} from {worst.caller} {length(typical_ns)}, healthy "
         f"{length(known.quantile_ns(0.5))}",
         evidence=_evidence(late, known.quantile_ns(0.99)),
         visits=late,

@@ -79,6 +79,8 @@ def _finding(
         key=lambda visit: -visit.node.self_time_ns,
     )
     slow = [visit for visit in visits if visit.node.self_time_ns > known.quantile_ns(1.0)] or visits[:1]
+    if window.is_one_trace and visits[0].node.self_time_ns <= known.quantile_ns(1.0):
+        return None  # so long a healthy run took, too
     typical_ns = visits[len(visits) // 2].node.self_time_ns
     everything = f"; all that {service} does takes {times(whole.octaves - drift)} as long as usual"
     return Finding(

@@ -191,7 +191,7 @@ class Shop:
             uid=self._uid(call.service),
             timestamp_ns=at_ns,
             level=line.level,
-            severity_number=17 if line.level == "ERROR" else 9,
+            severity_number={"WARN": 13, "ERROR": 17}.get(line.level, 9),
             service=call.service,
             trace_id=self._trace_id,
             span_id=span_id,
@@ -314,6 +314,11 @@ class Faults:
     def error_line(self) -> Call:
         """An error is logged and swallowed."""
         line = Line("receipt printer is out of paper", 99, "ERROR")
+        return checkout().edited("price order", lambda call: replace(call, steps=(*call.steps, line)))
+
+    def warning(self) -> Call:
+        """A setting that the orders do not know; they say so and go on."""
+        line = Line("unknown rounding 'dwon', taking the exact price", 97, "WARN")
         return checkout().edited("price order", lambda call: replace(call, steps=(*call.steps, line)))
 
     def crash(self) -> Call:

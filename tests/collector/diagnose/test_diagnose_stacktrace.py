@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.diagnose.stacktrace import Birth, birth
+from collector.diagnose.stacktrace import Birth, birth, short_file
 
 
 def raised(function: object) -> Birth:
@@ -102,7 +102,7 @@ def test_javascript_frames_are_read_too() -> None:
 def test_where_all_frames_are_a_librarys_the_innermost_is_named() -> None:
     """Better than nothing: a program may be installed like a library."""
     text = 'Traceback:\n  File "/x/site-packages/shop/a.py", line 3, in run\nValueError: x\n'
-    assert str(birth(text).frame) == "/x/site-packages/shop/a.py:3 in run"
+    assert str(birth(text).frame) == "site-packages/shop/a.py:3 in run"
 
 
 @given(st.text(max_size=300))
@@ -114,3 +114,18 @@ def test_any_text_is_read_without_harm(text: str) -> None:
 def test_a_text_without_frames_has_no_birth() -> None:
     """Nothing is made up."""
     assert birth("") == Birth(frame=None, raised_in=None, type=None, message=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/usr/src/app/shop/orders.py", "app/shop/orders.py"),
+        ("C:\\build\\app\\shop\\orders.py", "app/shop/orders.py"),
+        ("/app/orders.py", "/app/orders.py"),
+        ("some/where/in/shop/orders.py", "some/where/in/shop/orders.py"),
+        ("OrderService.java", "OrderService.java"),
+    ],
+)
+def test_a_place_has_the_same_name_wherever_it_is_installed(path: str, name: str) -> None:
+    """Of absolute paths the last directories are kept; what a program shortened itself is left alone."""
+    assert short_file(path) == name

@@ -219,3 +219,23 @@ def test_every_fault_is_a_word_of_the_closed_list(shop: Any, faults: Any, baseli
     for name in KNOWN:
         for cause in diagnose_trace(shop.trace(getattr(faults, name)()), baseline).causes:
             assert cause.fault in FAULTS
+
+
+@pytest.mark.parametrize("sort", ["gap", "self"])
+def test_what_a_healthy_trace_did_as_well_is_not_held_against_one(
+    sort: str, new_shop: Any, plans: Any
+) -> None:
+    """A call, or a step, that is slow and no slower than the slowest healthy one."""
+
+    def plan(ms: float) -> Any:
+        def edit(call: Any) -> Any:
+            if sort == "gap":
+                return plans.Call(**(vars(call) | {"out_ms": ms})) if call.kind == "SERVER" else call
+            return plans.slower(call, ms) if call.kind == "SERVER" else call
+
+        return plans.checkout().edited("/shop/Reserve", edit)
+
+    shop, baseline = new_shop(8), Baseline()
+    baseline.learn([shop.trace(plan(400) if number == 20 else None) for number in range(40)])
+    assert diagnose_trace(shop.trace(plan(200)), baseline).causes == []
+    assert diagnose_trace(shop.trace(plan(4_000)), baseline).services[:1] == ["inventory"]
