@@ -12,6 +12,7 @@ from collector.changes import Change, ToldChange, change_line, change_of
 from collector.diagnose.ask import recorded_changes, root_cause_of_window
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.engine import judge_window
+from collector.diagnose.localisation import CHANGE_DECADES
 from collector.model import Record, Trace
 from collector.receive.lines import record_from_line
 from collector.store.memory import MemoryStore
@@ -44,7 +45,7 @@ def test_a_change_of_the_service_at_fault_is_cited_and_makes_it_likelier(
     changed = change("orders", at_ns=traces[0].start_ns - 60 * SECOND)
     before, after = judge_window(traces, baseline), judge_window(traces, baseline, changes=[changed])
     assert (before.suspects[0].service, after.suspects[0].service) == ("orders", "orders")
-    assert after.suspects[0].decades > before.suspects[0].decades
+    assert after.suspects[0].decades >= before.suspects[0].decades + CHANGE_DECADES
     without, with_it = before.verdict.causes[0], after.verdict.causes[0]
     assert "changes" in with_it.signals
     [cited] = [item for item in with_it.evidence if item.uid == changed.uid]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,12 @@ def test_each_signal_is_accounted_for(judged: Any) -> None:
     quiet = by_name["repeats"]
     assert (quiet.found, quiet.rank, quiet.decades) == (0, None, None)
     assert quiet.said == SIGNALS["repeats"].nothing_seen
+
+
+def test_the_page_of_the_documentation_has_every_signal(repository: Path) -> None:
+    """Whoever adds one says what it looks for."""
+    said = (repository / "docs" / "diagnosis.md").read_text()
+    assert [name for name in SIGNALS if f"| `{name}` |" not in said] == []
 
 
 def test_findings_stand_in_the_order_of_what_they_count(judged: Any) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from collector.diagnose.baseline import Baseline
 from collector.errors import Overloaded
 from collector.model import Record
 from collector.receive.lines import record_from_line
 from collector.store.memory import MemoryStore
 from collector.watch import FindingEvent, Watch, event_line, event_of, findings_condition, read_baseline
 from collector.watch.kept import WARM_MINUTES, KeptBaseline, known_baseline
-from collector.watch.minute import TRACES_READ_MAX, sample
+from collector.watch.minute import TRACES_READ_MAX, look, sample
 from collector.watch.watching import CATCH_UP_MINUTES, QUIET_MINUTES, SETTLE_NS
 
 SECOND = 1_000_000_000
@@ -117,6 +118,24 @@ def test_a_fault_of_some_orders_is_enough(town: Town, faults: Any) -> None:
     """One in five."""
     [began] = town.spend(1, faults.exception(), share=0.2)
     assert began.service == "inventory"
+
+
+def test_a_finding_needs_its_decades(town: Town, faults: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be a verdict when somebody asks is not yet worth waking somebody."""
+    town.pass_minute(faults.exception(), share=0.5)
+    start_ns = START_NS + (town.minute - 1) * MINUTE
+    taken = sample(town.store, start_ns, start_ns + MINUTE)
+    known = read_baseline_of(town)
+    [suspicion] = look(taken, known, start_ns=start_ns, end_ns=start_ns + MINUTE).suspicions
+    monkeypatch.setattr("collector.watch.minute.DECADES_MIN", suspicion.decades + 0.01)
+    assert look(taken, known, start_ns=start_ns, end_ns=start_ns + MINUTE).suspicions == []
+
+
+def read_baseline_of(town: Town) -> Baseline:
+    """What the watch of a town has learned."""
+    known = town.watch.baseline()
+    assert known is not None
+    return known
 
 
 def test_healthy_minutes_are_quiet(shop: Any, tmp_path: Path) -> None:
