@@ -24,7 +24,7 @@ _NS_PER_S: Final = 1_000_000_000
 dumps: Final = orjson.dumps
 
 # (second, its text): one tuple, so that a thread never sees the second of one with the text of another.
-_second: tuple[int, bytes] = (-1, b"")
+known_second: tuple[int, bytes] = (-1, b"")
 
 
 def second_text(second: int) -> bytes:
@@ -33,11 +33,11 @@ def second_text(second: int) -> bytes:
     Args:
         second: Unix epoch, in the years 1970..9999.
     """
-    global _second
-    known, text = _second
+    global known_second
+    known, text = known_second
     if second != known:
         text = time.strftime('{"timestamp":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second)).encode()
-        _second = (second, text)
+        known_second = (second, text)
     return text
 
 

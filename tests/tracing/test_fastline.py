@@ -128,4 +128,4 @@ def test_the_usual_record_does_go_the_quick_way() -> None:
         logger = logging.getLogger("app")
         record = logger.makeRecord("app", 20, "a.py", 1, "order %d of %s", (7, "ann"), None, "place")
         records.write(record)
-        assert records._usual(record) is not None
+        assert records.write_usual(record)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from tracing.logs.records import write
+from tracing.logs.records import write_carefully, write_usual
 from tracing.semconv import normal_level
 
 # OpenTelemetry's levels as Python numbers; their finer steps (INFO2 …) have none of their own.
@@ -58,7 +58,8 @@ class Capture:
     def _wrapper(self, original: _CallHandlers) -> _CallHandlers:
         def callHandlers(logger: logging.Logger, record: logging.LogRecord) -> None:
             if self.installed:
-                write(record)
+                if not write_usual(record):
+                    write_carefully(record)
                 if self._asked and _is_ours_alone(logger, record):
                     return
             original(logger, record)

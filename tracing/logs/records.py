@@ -126,79 +126,70 @@ class _Here:
             self.ids = fastline.ids(format_trace_id(wanted), None)
 
 
-def _usual(record: logging.LogRecord) -> tuple[bytes, int] | None:
-    """The line of the usual record, and its severity; `None`: it is not one, `line_of` knows what to do.
+def write_usual(record: logging.LogRecord) -> bool:
+    """Write the line of the usual record; False: it is not one, `write` knows what to do. Never raises.
 
     Usual: a level with a name of OpenTelemetry's, a text with texts and numbers put into it, no exception,
     no `extra=`, in a span of ours or in none. No code of the program runs in here, so nothing can recurse.
-    Several calls are spelled out, since a call costs as much as what it would do.
-
-    Raises:
-        Exception: of any kind, where a value is not what it should be; nothing has been written.
+    Several calls are spelled out, since a call costs as much as what it would do, and the record's
+    dictionary is asked for last, since asking makes it.
     """
-    values = record.__dict__
-    if values["exc_info"] or values["stack_info"] or len(values) != _OWN_COUNT:
-        return None
-    head, number = slot.log_heads[values["levelname"]]
-    template, args = values["msg"], values["args"]
-    if template.__class__ is not str:
-        return None
-    redactor = slot.redactor
-    known = redactor.known_innocent if redactor is not None else ()
-    fresh = template not in known
-    message: str = template
-    if args:
-        if args.__class__ is not tuple:
-            return None
-        for argument in args:
-            if argument.__class__ is str:
-                fresh = fresh or argument not in known
-            elif argument.__class__ not in _NUMBERS:
-                return None
-        message = template % args
-    if fresh and redactor is not None and not redactor.learn_innocent(template, args or (), message):
-        return None
+    try:
+        if record.exc_info or record.stack_info:
+            return False
+        head, number = slot.log_heads[record.levelname]
+        template: Any = record.msg
+        args: Any = record.args
+        if template.__class__ is not str:
+            return False
+        redactor = slot.redactor
+        known = redactor.known_innocent if redactor is not None else ()
+        fresh = template not in known
+        message: str = template
+        if args:
+            if args.__class__ is not tuple:
+                return False
+            for argument in args:
+                if argument.__class__ is str:
+                    fresh = fresh or argument not in known
+                elif argument.__class__ not in _NUMBERS:
+                    return False
+            message = template % args
+        if fresh and redactor is not None and not redactor.learn_innocent(template, args or (), message):
+            return False
 
-    ids = b""
-    context = get_context()
-    if context:
-        if context.__class__ is ScopedContext and context.left:
-            return None
-        span: Any = context.get(SPAN_KEY)
-        if span is not None:
-            if span.__class__ is not Span or not span.quick:
-                return None
-            ids = span.ids
-        elif WANTED_TRACE_ID in context or CORRELATION_ID in context or declared.baggage:
-            return None
+        ids = b""
+        context = get_context()
+        if context:
+            if context.__class__ is ScopedContext and context.left:
+                return False
+            span: Any = context.get(SPAN_KEY)
+            if span is not None:
+                if span.__class__ is not Span or not span.quick:
+                    return False
+                ids = span.ids
+            elif WANTED_TRACE_ID in context or CORRELATION_ID in context or declared.baggage:
+                return False
 
-    place = _places.get((values["name"], values["pathname"], values["lineno"])) or _place(record)
-    created = values["created"]
-    second = int(created)
-    fields = get_fields()
-    if fields is NO_FIELDS:
-        line = b'%b%09dZ"%b%b,"message":%b%b' % (
-            second_text(second),
-            int((created - second) * 1e9),
-            head,
-            ids,
-            dumps(message),
-            place[2],
-        )
-    elif fields.encoded is None:
-        return None
-    else:
-        line = b'%b%09dZ"%b%b,"message":%b%b%b%b}\n' % (
-            second_text(second),
-            int((created - second) * 1e9),
-            head,
-            ids,
-            dumps(message),
-            place[0],
-            fields.encoded,
-            place[1],
-        )
-    return (line, number) if len(line) <= LINE_BYTES_MAX else None
+        logger, source, end = _places.get((record.name, record.pathname, record.lineno)) or _place(record)
+        fields = get_fields()
+        if fields is not NO_FIELDS:
+            if fields.encoded is None:
+                return False
+            end = b"%b%b%b}\n" % (logger, fields.encoded, source)
+        created = record.created
+        second = int(created)
+        known_second, text = fastline.known_second
+        if second != known_second:
+            text = second_text(second)
+        nanoseconds = int((created - second) * 1e9)
+        line = b'%b%09dZ"%b%b,"message":%b%b' % (text, nanoseconds, head, ids, dumps(message), end)
+        if len(line) > LINE_BYTES_MAX or len(record.__dict__) != _OWN_COUNT:
+            return False
+        slot.sink.write(line, number)
+    except Exception:
+        return False  # a level seen for the first time, text that UTF-8 cannot carry
+    return True
 
 
 def line_of(record: logging.LogRecord) -> tuple[bytes, int]:
@@ -363,19 +354,15 @@ _depth: Final = _Depth()
 
 def write(record: logging.LogRecord) -> None:
     """Write a record's line to the sink. Never raises."""
-    try:
-        made = _usual(record)
-        if made is not None:
-            line, number = made
-            slot.sink.write(line, number)
-            return
-    except Exception:
-        pass  # a level seen for the first time, text that UTF-8 cannot carry: the careful way deals with it
-    _write_carefully(record)
+    if not write_usual(record):
+        write_carefully(record)
 
 
-def _write_carefully(record: logging.LogRecord) -> None:
-    """Write a record whose encoding may run code of the program: a `__repr__` that logs, for instance."""
+def write_carefully(record: logging.LogRecord) -> None:
+    """Write a record whose encoding may run code of the program: a `__repr__` that logs, for instance.
+
+    Never raises.
+    """
     if fuse.blown or is_recorded(record):
         return
     depth = _depth.value

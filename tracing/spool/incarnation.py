@@ -2,7 +2,7 @@
 
 A line goes the short way (one lock, one `os.write`) unless something is to be decided. That is found out
 by one comparison: `act_at`, the logical offset from which on `_carefully` is asked, is -1 while nothing
-is open yet, while lines are kept in memory, and while a decision is being made.
+is open yet, while lines are kept in memory, while some are shed, and while a decision is being made.
 
 The lock is re-entrant because a signal handler or a `__del__` may log while this very thread writes.
 Python runs those only after a call has returned (never in the middle of `position += n`), so the short
@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from tracing import forks
 from tracing import semconv as sc
 from tracing.spool import locks
 from tracing.spool.directory import OwnDirectory
@@ -27,7 +28,7 @@ from tracing.spool.format import SegmentHeader, close_line, loss_line, new_spool
 from tracing.spool.limits import SpoolLimits
 from tracing.spool.losses import KEEP_ALL, KEEP_NONE, Losses, severity_floor
 from tracing.spool.memory import MemoryTail
-from tracing.spool.usage import free_bytes, service_bytes, spool_bytes
+from tracing.spool.usage import ServiceUsage, free_bytes
 
 # How many bytes go the short way before the long way looks at bounds, disk and directory again:
 # 200 records, so that its 10 µs are 50 ns for each.
@@ -40,11 +41,23 @@ class DescriptorLost(Exception):
     """Our descriptors are closed, by somebody or in order: another incarnation must take the line."""
 
 
+class Home(Protocol):
+    """Where an incarnation leaves lines that it cannot take: the spool that it is one of."""
+
+    def write_elsewhere(self, own: Incarnation, line: bytes, severity_number: int) -> None:
+        """Take a line that is not this incarnation's any more: after a fork, after the end."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Count a line that was lost by an error that nobody foresaw."""
+        ...
+
+
 class Incarnation:
     """The spool of one process between two forks.
 
     Attributes:
-        pid: process that may write here in the ordinary way; 0 after a fork, and after the end.
+        mine: `mine[0]` is 1 where lines may be written in the ordinary way: not after a fork, nor the end.
         born_pid: process that it belongs to.
         spool_id: its identity, 32 hex.
         position: logical offset after the last line taken.
@@ -60,9 +73,11 @@ class Incarnation:
         service: str,
         resource: Mapping[str, Any],
         limits: SpoolLimits,
+        home: Home,
         parent: Mapping[str, Any] | None = None,
     ) -> None:
-        self.pid = os.getpid()
+        self.mine = forks.mark()
+        self.born_pid = os.getpid()
         self.spool_id = new_spool_id()
         self.service = service
         self.position = 0
@@ -76,8 +91,8 @@ class Incarnation:
         self.memory_lines_total = 0
         self.resumed_at: deque[int] = deque(maxlen=RESUMED_MAX)
         self._service_path = service_directory(root, service)
-        self.born_pid = self.pid  # stays when `pid` is set to 0
-        self._resource = {**resource, sc.PROCESS_PID: self.pid}
+        self._home = home
+        self._resource = {**resource, sc.PROCESS_PID: self.born_pid}
         self._limits = limits
         self._parent = parent
         self._step_bytes = min(STEP_BYTES, limits.segment_bytes_max // 4, limits.service_bytes_max // 32)
@@ -85,8 +100,7 @@ class Incarnation:
         self._fd = -1
         self._act_at = ALWAYS
         self._closed_at = 0  # offset after the last close line; a process that said nothing has none
-        self._measured = (0, 0)  # bytes that the service's spools took, when the position was this
-        self._measure_at_s = 0.0  # time of `time.monotonic` before which that is good enough
+        self._usage = ServiceUsage(self._service_path, self.spool_id, limits.recheck_interval_s)
         self._step_at = 0  # offset, and
         self._look_at_s = 0.0  # time of `time.monotonic`, at which to look at everything again
         self._busy = False
@@ -99,24 +113,37 @@ class Incarnation:
         return self.directory is not None and self.directory.fd >= 0
 
     def write(self, line: bytes, severity_number: int) -> None:
-        """Take one line, newline included.
-
-        Raises:
-            DescriptorLost: the line was not taken; a new incarnation must take it.
-        """
-        with self.lock:
-            if self.position >= self._act_at or severity_number < self.severity_min:
-                self._carefully(line, severity_number)
+        """Take one line, newline included. Raises nothing; every record of the program comes through here."""
+        try:
+            if not self.mine[0]:
+                self._home.write_elsewhere(self, line, severity_number)
                 return
+            lock = self.lock
+            lock.acquire()  # as `with` does it, for two thirds of the price
             try:
-                written = self._write(self._fd, line)
-            except OSError:
-                written = 0
-            if written == len(line):
-                self.position += written
-                self.lines += 1
-            else:
-                self._decided(partial(self._recover, line, severity_number))
+                if self.position >= self._act_at:
+                    self._carefully(line, severity_number)
+                    return
+                try:
+                    written = self._write(self._fd, line)
+                except OSError:
+                    written = 0
+                if written == len(line):
+                    self.position += written
+                    self.lines += 1
+                else:
+                    self._decided(partial(self._recover, line, severity_number))
+            finally:
+                lock.release()
+        except DescriptorLost:
+            self.disown()
+            self._home.write_elsewhere(self, line, severity_number)
+        except Exception as error:
+            self._home.failed(error)
+
+    def disown(self) -> None:
+        """Take no line in the ordinary way any more."""
+        self.mine = forks.NOBODYS
 
     def write_late(self, line: bytes, severity_number: int) -> None:
         """Take a line after the close line: from other exit handlers, and while the interpreter ends.
@@ -132,7 +159,8 @@ class Incarnation:
             self.position += len(line)
             self.lines += 1
         else:
-            self.write(line, severity_number)
+            with self.lock:
+                self._carefully(line, severity_number)
             self.close("exit")
 
     def close(self, ended: str) -> None:
@@ -147,12 +175,13 @@ class Incarnation:
             if self.position != self._closed_at or self.losses.is_any_pending:
                 self._decided(partial(self._close, ended))
             if ended == "exit":
-                self.pid = 0  # from now on `write_late`
+                self.disown()  # from now on `write_late`
 
     def leave(self) -> None:
         """Give the directory up to whoever adopts it; afterwards no line may be written here."""
         with self.lock:
-            self.pid, self._is_left = 0, True
+            self.disown()
+            self._is_left = True
             self._fd, self._act_at = -1, ALWAYS
             if self.directory is not None:
                 self.directory.leave()
@@ -197,7 +226,7 @@ class Incarnation:
                 try:
                     self._decided(self._look_again)
                 except DescriptorLost:
-                    self.pid = 0  # the next line begins another one
+                    self.disown()  # the next line begins another one
 
     # ---- the long way; the lock is held ----
 
@@ -217,7 +246,7 @@ class Incarnation:
         finally:
             if self.directory is not None:
                 self._fd, self._write = self.directory.fd, self.directory.write
-            self._act_at = ALWAYS if self._fd < 0 else self._step_at
+            self._act_at = ALWAYS if self._fd < 0 or self.severity_min > KEEP_ALL else self._step_at
             self._busy = False
             while self._deferred:
                 self._deferred.popleft()()
@@ -343,24 +372,16 @@ class Incarnation:
         if not self.is_on_disk:
             self.severity_min = severity_floor(self.memory.bytes, self._limits.memory_bytes_max)
             return
-        self.severity_min = severity_floor(self._used_bytes(), self._limits.service_bytes_max)
-        if self.severity_min > KEEP_ALL and time.monotonic() >= self._measure_at_s:
+        bytes_max = self._limits.service_bytes_max
+        self.severity_min = severity_floor(self._usage.bytes(self.position), bytes_max)
+        if self.severity_min > KEEP_ALL and self._usage.is_old:
             # Whoever ships may have deleted since, in this process or in another one.
             self._measure()
-            self.severity_min = severity_floor(self._used_bytes(), self._limits.service_bytes_max)
-
-    def _used_bytes(self) -> int:
-        measured_bytes, position = self._measured
-        return measured_bytes + self.position - position
+            self.severity_min = severity_floor(self._usage.bytes(self.position), bytes_max)
 
     def _measure(self) -> None:
-        """See what all spools of the service take; what we write until the next time is added to it."""
-        others = service_bytes(self._service_path, besides=self.spool_id)
-        own = spool_bytes(self._service_path / self.spool_id)
-        if self.directory is not None:
-            own -= self.directory.room_bytes
-        self._measured = others + own, self.position
-        self._measure_at_s = time.monotonic() + self._limits.recheck_interval_s
+        room_bytes = 0 if self.directory is None else self.directory.room_bytes
+        self._usage.measure(self.position, room_bytes)
 
     def _write_losses(self, *, all_of_them: bool = False) -> None:
         now_s = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracing.spool.endings import close_at_the_end_of_a_worker
 from tracing.spool.format import LOSS_REASONS, fitting_resource
-from tracing.spool.incarnation import DescriptorLost, Incarnation
+from tracing.spool.incarnation import Incarnation
 from tracing.spool.limits import SpoolLimits
 
 
@@ -22,11 +22,18 @@ class Spool:
     Written: the line is in the page cache of the system, which outlives the process; with
     `SpoolLimits.fsync` it is on the disk. Exceptions, all counted by `stats`: no directory that can be
     written (the line is in memory), and lines shed over a bound.
-    Forked: `write` compares process ids, so that a child has an identity, a directory and a lock of its
-    own from its first line on, also under servers that do not run Python's fork hooks.
+    Forked: `write` knows its process (`tracing.forks`), so that a child has an identity, a directory and a
+    lock of its own from its first line on, also under servers that do not run Python's fork hooks.
     Threads: any thread may write; a line waits for at most the one write that is under way.
     Raises nothing: a line that cannot be taken is counted.
+
+    Attributes:
+        write: takes one line, its newline included, and its severity number, which decides what is shed
+            first. It is the incarnation's own, because a call in between would be felt; one that was kept
+            from before a fork works as well.
     """
+
+    write: Callable[[bytes, int], None]
 
     def __init__(
         self, root: Path, *, service: str, resource: Mapping[str, Any], limits: SpoolLimits | None = None
@@ -36,7 +43,7 @@ class Spool:
         self.service = service
         self._resource = fitting_resource(resource)
         self._limits = limits or SpoolLimits()
-        self._own = self._incarnate(parent=None)
+        self._become(self._incarnate(parent=None))
         self._births: dict[int, threading.RLock] = {}
         self._when_born: list[Callable[[], None]] = []
         self._failures = 0
@@ -44,22 +51,6 @@ class Spool:
         if hasattr(os, "register_at_fork"):  # a second line of defence: process ids may repeat
             os.register_at_fork(after_in_child=_Forked(self))
         close_at_the_end_of_a_worker(self.close)
-
-    def write(self, line: bytes, severity_number: int) -> None:
-        """Take one line, its newline included; what is shed first is decided by `severity_number`."""
-        try:
-            own = self._own
-            if own.pid == getpid():
-                own.write(line, severity_number)
-            elif _has_ended(own):
-                own.write_late(line, severity_number)
-            else:
-                own = self._born_again(own)
-                own.write(line, severity_number)
-        except DescriptorLost:
-            self._write_anew(own, line, severity_number)
-        except Exception as error:
-            self._failed(error)
 
     def close(self, ended: str = "exit") -> None:
         """Write the close line.
@@ -70,17 +61,34 @@ class Spool:
         """
         try:
             own = self._own
-            if own.pid == getpid() or _has_ended(own):
+            if own.mine[0] or _has_ended(own):
                 own.close(ended)
                 if ended != "exit":
                     own.leave()
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
+
+    def write_elsewhere(self, own: Incarnation, line: bytes, severity_number: int) -> None:
+        """Take a line that an incarnation could not take."""
+        try:
+            if own is not self._own:  # whoever has this `write` has it from before a fork
+                self._own.write(line, severity_number)
+            elif _has_ended(own):
+                own.write_late(line, severity_number)
+            else:
+                self._born_again(own).write(line, severity_number)
+        except Exception as error:
+            self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """Count a line that was lost by an error that nobody foresaw."""
+        self._failures += 1
+        self.last_failure = repr(error)
 
     def current(self) -> Incarnation:
         """Return the incarnation of this process, a new one after a fork."""
         own = self._own
-        return own if own.pid == getpid() or _has_ended(own) else self._born_again(own)
+        return own if own.mine[0] or _has_ended(own) else self._born_again(own)
 
     def when_born_again(self, callback: Callable[[], None]) -> None:
         """Have a callback run in each forked child once it has an incarnation of its own."""
@@ -110,8 +118,17 @@ class Spool:
 
     def _incarnate(self, parent: Mapping[str, Any] | None) -> Incarnation:
         return Incarnation(
-            self.root, service=self.service, resource=self._resource, limits=self._limits, parent=parent
+            self.root,
+            service=self.service,
+            resource=self._resource,
+            limits=self._limits,
+            home=self,
+            parent=parent,
         )
+
+    def _become(self, own: Incarnation) -> None:
+        self._own = own
+        self.write = own.write
 
     def _born_again(self, before: Incarnation) -> Incarnation:
         """Begin a new incarnation; of several threads that ask at once, one does."""
@@ -121,25 +138,13 @@ class Spool:
             if self._own is not before:
                 return self._own
             before.forget()
-            self._own = self._incarnate({"spool_id": before.spool_id, "pid": before.born_pid})
+            self._become(self._incarnate({"spool_id": before.spool_id, "pid": before.born_pid}))
             self._births = {}
             self._failures = 0
         close_at_the_end_of_a_worker(self.close)
         for callback in self._when_born:
             callback()
         return self._own
-
-    def _write_anew(self, before: Incarnation, line: bytes, severity_number: int) -> None:
-        """Take a line that an incarnation without descriptors could not take."""
-        try:
-            before.pid = 0
-            self._born_again(before).write(line, severity_number)
-        except Exception as error:
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        self._failures += 1
-        self.last_failure = repr(error)
 
 
 def _has_ended(own: Incarnation) -> bool:
@@ -156,4 +161,4 @@ class _Forked:
     def __call__(self) -> None:
         spool = self._spool()
         if spool is not None:
-            spool._own.pid = 0
+            spool._own.disown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -55,3 +56,44 @@ def free_bytes(place: int | Path) -> int:
             place = place.parent
     status = os.statvfs(place)
     return status.f_bavail * status.f_frsize
+
+
+class ServiceUsage:
+    """What all spools of a service take, measured now and then; what we write in between is added to it.
+
+    Args:
+        service: the directory of the service.
+        own: id of our own spool.
+        interval_s: for how long a measurement is good enough. Not thread-safe.
+    """
+
+    __slots__ = ("_at_position", "_interval_s", "_measure_at_s", "_measured_bytes", "_own", "_service")
+
+    def __init__(self, service: Path, own: str, interval_s: float) -> None:
+        self._service = service
+        self._own = own
+        self._interval_s = interval_s
+        self._measured_bytes = 0
+        self._at_position = 0
+        self._measure_at_s = 0.0
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is time to measure again."""
+        return time.monotonic() >= self._measure_at_s
+
+    def bytes(self, position: int) -> int:
+        """Return what they take, once our own spool has come to a logical offset."""
+        return self._measured_bytes + position - self._at_position
+
+    def measure(self, position: int, room_bytes: int) -> None:
+        """See what they take.
+
+        Args:
+            position: logical offset of our own spool now.
+            room_bytes: reserved by it and not written yet; lines will take that, not add to it.
+        """
+        others = service_bytes(self._service, besides=self._own)
+        self._measured_bytes = others + spool_bytes(self._service / self._own) - room_bytes
+        self._at_position = position
+        self._measure_at_s = time.monotonic() + self._interval_s
