@@ -161,6 +161,7 @@ ROWS = {
 }
 
 
+@pytest.mark.filterwarnings("error")  # nor does it make a framework warn of anything
 @pytest.mark.parametrize("row", list(ROWS))
 def test_a_request(captured: Captured, row: str) -> None:
     """Its id comes in by X-Trace-ID and goes out again; an exception is on the span, a 404 is none."""

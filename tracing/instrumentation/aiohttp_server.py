@@ -50,7 +50,7 @@ def _begun(request: Any) -> Request | None:
             return None
         ours = Request(request.method)
         ours.begin(wanted_headers(request.headers.items()), _attributes(request))
-        request[REQUEST] = ours
+        request._state[REQUEST] = ours  # past the warning that `request[…] = …` gives for a plain name
         return ours
     except Exception as error:
         fuse.failed(error)
