@@ -99,6 +99,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "mending_failures_total": "Times that this, or the building anew of what was damaged, failed.",
     "watch_minutes_total": "Minutes that were measured by the baseline.",
     "watch_minutes_not_learned_total": "Minutes that were not as usual, or incomplete: not learned from.",
+    "watch_minutes_failed_total": "Minutes that could not be looked at; the log says why. Alarm on any.",
     "watch_traces_seen_total": "Traces that began in those minutes.",
     "watch_traces_read_total": "Traces that were read, as a sample of those.",
     "watch_entries_left_out_total": "Entry points of a minute that were not looked at, being too many.",

@@ -23,6 +23,7 @@ from collector.store.contract import MINUTE_NS, Store
 from collector.watch.events import FindingEvent, episode_id, event_line, event_of, findings_condition
 from collector.watch.kept import KeptBaseline
 from collector.watch.minute import StatusOf, Suspicion, look, sample
+from tracing.line import format_timestamp
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ QUIET_MINUTES: Final = 3  # so many minutes as usual, one after the other, end a
 # What has lasted so long is how things are now: it is learned, and told once more.
 USUAL_MINUTES: Final = 120
 SAVE_MINUTES: Final = 10  # learned minutes that a crash may forget
+STOP_TIMEOUT_S: Final = 10.0  # a look takes a second or two
 EPISODES_MAX: Final = 1_000  # that are remembered at a start, the newest
 EPISODES_BACK_NS: Final = 86_400_000_000_000
 EVIDENCE_MAX: Final = 10
@@ -75,7 +77,8 @@ class Watch:
         self._clock_ns = clock_ns
         self._kept = KeptBaseline(directory)
         self._unsaved = 0
-        self._lock = threading.Lock()  # over the kept baseline
+        self._copy: bytes | None = None  # of the steady baseline; None: it has learned since
+        self._lock = threading.Lock()  # over the kept baseline and its copy
         self._episodes: dict[str, _Episode] | None = None  # by service; None: not read from the store yet
         self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
         self._seconds = 0.0
@@ -87,10 +90,13 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the minute that is being looked at, and keep what was learned."""
+        """End after the minute that is being looked at, and keep what was learned.
+
+        A store that does not answer is not waited for.
+        """
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_TIMEOUT_S)
         self._save()
 
     @property
@@ -114,7 +120,9 @@ class Watch:
         with self._lock:
             if not self._kept.is_warm:
                 return None
-            data = self._kept.steady.to_bytes()
+            if self._copy is None:
+                self._copy = self._kept.steady.to_bytes()
+            data = self._copy
         return Baseline.from_bytes(data)
 
     def look_at_due(self) -> int:
@@ -130,7 +138,19 @@ class Watch:
         for start_ns in range(first_ns, last_end_ns, MINUTE_NS):
             if self._stopping.is_set():
                 break
-            self.look_at(start_ns)
+            try:
+                self.look_at(start_ns)
+            except (CollectorError, OSError):
+                raise
+            except Exception:
+                if self._stopping.is_set():
+                    break  # the store was closed under us, after it had not answered in time
+                # Something in this minute that we cannot deal with: the next ones are to be looked at all
+                # the same, and whoever reads the log is to know.
+                self._counts["minutes_failed"] += 1
+                logger.exception("the minute at %s could not be looked at", format_timestamp(start_ns))
+                with self._lock:
+                    self._kept.pass_over(start_ns + MINUTE_NS)
             looked += 1
         return looked
 
@@ -178,6 +198,7 @@ class Watch:
                 return told
         with self._lock:
             self._kept.learn(traces, end_ns=end_ns)
+            self._copy = None
         self._unsaved += 1
         if self._unsaved >= SAVE_MINUTES:
             self._save()
@@ -234,6 +255,7 @@ class Watch:
 _COUNTERS: Final = (
     "minutes",
     "minutes_not_learned",
+    "minutes_failed",
     "traces_seen",
     "traces_read",
     "entries_left_out",

@@ -188,6 +188,31 @@ def test_what_could_not_be_told_is_told_at_the_next_attempt(town: Town, faults: 
     assert [event.state for event in town.events()] == ["began"]
 
 
+def test_a_minute_that_cannot_be_dealt_with_does_not_end_the_watch(
+    town: Town, faults: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted and said, and the next one is looked at."""
+    town.pass_minute()
+    with monkeypatch.context() as broken:
+        broken.setattr("collector.watch.watching.sample", lambda *_, **__: 1 / 0)
+        assert town.watch.look_at_due() == 1
+    assert town.watch.stats()["minutes_failed"] == 1
+    assert "could not be looked at" in caplog.text
+    town.pass_minute(faults.exception())
+    assert town.watch.look_at_due() == 1
+    assert [event.state for event in town.events()] == ["began"]
+
+
+def test_the_copy_for_questions_knows_the_newest_minute(town: Town) -> None:
+    """It is made anew after each that was learned, and the watch's own is out of reach."""
+    before = read_baseline_of(town)
+    town.spend(1)
+    after = read_baseline_of(town)
+    assert after.profile.traces == before.profile.traces + ORDERS
+    after.learn(town.shop.traces(5))
+    assert read_baseline_of(town).profile.traces == before.profile.traces + ORDERS
+
+
 def test_looking_again_after_a_crash_tells_nothing_twice(town: Town, faults: Any) -> None:
     """The baseline on disk is some minutes old; the events are there already."""
     town.watch.stop()
