@@ -1,14 +1,18 @@
 """How fast records get into a local Elasticsearch, beside the server's own ceiling and rsyslog, in one run.
 
-`python -m tests.bench.elastic [--records N] [--rounds N]`. The ceiling is what the server takes of the very
-same documents, encoded beforehand, with the same ids, bulk size and mode, over one connection. Each round
-runs every contender once; figures on a shared machine drift, ratios between neighbours hold.
+`python -m tests.bench.elastic [--records N] [--rounds N] [--only NAME]`. The ceiling is what the server takes
+of the very same documents, encoded beforehand, with the same ids, bulk size and mode, over one connection.
+Each round runs every contender once; figures on a shared machine drift, ratios between neighbours hold.
+
+The two contenders that only `--only` names send the ceiling's bodies through the official client, once in
+threads and once in an event loop: which of the two the collector should use.
 """
 
 # ruff: noqa: E402  (the path to the servers comes first)
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
 import os
@@ -20,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,12 +35,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "deploy" / "dev"))
 
 from devservers import Elasticsearch, ServerUnavailable, free_port
+from elasticsearch import AsyncElasticsearch
 
 from collector.indexing import Indexer
 from collector.intake import Intake, open_log
 from collector.receive.lines import record_from_line
 from collector.store.elastic import open_store
-from collector.store.elastic.bulk import chunks, make_item
+from collector.store.elastic.bulk import FILTER_PATH, chunks, make_item
+from collector.store.elastic.connection import JSON, NDJSON, Connection, untouched
 from collector.store.elastic.encoding import DocumentEncoder
 from collector.store.elastic.guard import MappingGuard
 from collector.store.elastic.names import Names
@@ -43,7 +50,7 @@ from collector.store.elastic.options import ElasticOptions
 from tests.bench.service import HEADER, SPOOL, lines
 
 BATCH_LINES = 5_000
-_JSON = {"Content-Type": "application/json"}
+CLIENT_BULKS_AT_ONCE = 3
 
 
 class Figures(dict[str, Any]):
@@ -133,6 +140,7 @@ def end_to_end(server: Elasticsearch, directory: Path, records: int) -> Figures:
         )
     try:
         _wait(lambda: _get(port, "/readyz") is not None)
+        started_cpu = _cpu_of(process.pid)  # what it took to start
         cpu, started = _cpu_s(), time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         for headers, body in requests:
@@ -142,9 +150,13 @@ def end_to_end(server: Elasticsearch, directory: Path, records: int) -> Figures:
                 raise RuntimeError(answer.read()[:400])
             answer.read()
         sender_cpu = _cpu_s() - cpu
-        _wait(lambda: (_get(port, "/api/v1/stats") or {}).get("records") == records)
+        # /readyz costs neither side anything, and says when the last record can be found
+        _wait(lambda: str((_get(port, "/readyz") or {}).get("detail")).startswith("0 records"))
         seconds = time.perf_counter() - started
-        collector_cpu = _cpu_of(process.pid)
+        collector_cpu = _cpu_of(process.pid) - started_cpu
+        found = (_get(port, "/api/v1/stats") or {}).get("records")
+        if found != records:
+            raise RuntimeError(f"{records} records were sent and {found} are found")
     finally:
         process.terminate()
         process.wait(60)
@@ -188,11 +200,12 @@ ruleset(name="out" queue.type="LinkedList" queue.size="200000" queue.dequeueBatc
         started = time.perf_counter()
         source.write_bytes(body)
 
-        def all_there() -> bool:
-            server.request("POST", f"/{index}/_refresh")
-            return int(server.request("GET", f"/{index}/_count")["count"]) >= records
+        def all_there() -> bool:  # without a refresh, which would cost the peer its speed
+            stats = server.request("GET", f"/{index}/_stats/indexing?filter_path=_all.primaries.indexing")
+            return int(stats["_all"]["primaries"]["indexing"]["index_total"]) >= records
 
         _wait(all_there)
+        server.request("POST", f"/{index}/_refresh")
         seconds = time.perf_counter() - started
         cpu = _cpu_of(process.pid)
     finally:
@@ -201,11 +214,72 @@ ruleset(name="out" queue.type="LinkedList" queue.size="200000" queue.dequeueBatc
     return Figures(seconds=seconds, cpu_s_per_10k=cpu / records * 10_000)
 
 
+def client_in_threads(server: Elasticsearch, directory: Path, records: int) -> Figures:
+    """The official client as the store uses it: bytes through, a thread for each bulk on its way."""
+    url = prepare(server, namespace := uuid4().hex, directory)
+    connection = Connection(ElasticOptions.from_url(url))
+
+    def send(body: bytes) -> bytes:
+        return connection.request("POST", "/_bulk", body, params={"filter_path": FILTER_PATH}, timeout_s=120)
+
+    def everything(bodies: list[bytes]) -> list[bytes]:
+        with ThreadPoolExecutor(CLIENT_BULKS_AT_ONCE) as pool:
+            return list(pool.map(send, bodies))
+
+    figures = _sent(everything, documents(records, namespace), records)
+    connection.close()
+    return figures
+
+
+def client_in_a_loop(server: Elasticsearch, directory: Path, records: int) -> Figures:
+    """The official asynchronous client with the same bodies, as many on their way, bytes through as well."""
+    prepare(server, namespace := uuid4().hex, directory)
+
+    async def send_all(bodies: list[bytes]) -> list[bytes]:
+        client = AsyncElasticsearch([server.url], serializers=untouched(), max_retries=0, request_timeout=120)
+        room = asyncio.Semaphore(CLIENT_BULKS_AT_ONCE)
+
+        async def send(body: bytes) -> bytes:
+            async with room:
+                answer = await client.perform_request(
+                    "POST",
+                    "/_bulk",
+                    params={"filter_path": FILTER_PATH},
+                    headers={"accept": JSON, "content-type": NDJSON},
+                    body=body,
+                )
+            content = answer.body
+            assert isinstance(content, bytes)
+            return content
+
+        try:
+            return await asyncio.gather(*map(send, bodies))
+        finally:
+            await client.close()
+
+    return _sent(lambda bodies: asyncio.run(send_all(bodies)), documents(records, namespace), records)
+
+
+def _sent(send_all: Callable[[list[bytes]], list[bytes]], bodies: list[bytes], records: int) -> Figures:
+    cpu, started = _cpu_s(), time.perf_counter()
+    answers = send_all(bodies)
+    figures = Figures(
+        seconds=time.perf_counter() - started, cpu_s_per_10k=(_cpu_s() - cpu) / records * 10_000
+    )
+    if wrong := [answer for answer in answers if b'"error"' in answer]:
+        raise RuntimeError(wrong[0][:400])
+    return figures
+
+
 CONTENDERS: dict[str, Callable[[Elasticsearch, Path, int], Figures]] = {
     "ceiling": ceiling,
     "drain a filled log": drain,
     "end to end": end_to_end,
     "rsyslog": rsyslog,
+}
+CLIENTS: dict[str, Callable[[Elasticsearch, Path, int], Figures]] = {
+    "client in threads": client_in_threads,
+    "client in a loop": client_in_a_loop,
 }
 
 
@@ -215,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--version", default="9.4.3")
-    parser.add_argument("--only", choices=list(CONTENDERS), action="append")
+    parser.add_argument("--only", choices=[*CONTENDERS, *CLIENTS], action="append")
     arguments = parser.parse_args(argv)
     results: dict[str, list[Figures]] = {}
     with Elasticsearch(arguments.version, heap_mb=1024) as server:
@@ -226,7 +300,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"round {number + 1}: {name} …", file=sys.stderr)
                 with tempfile.TemporaryDirectory(prefix="backtrail-bench-") as directory:
                     try:
-                        figures = CONTENDERS[name](server, Path(directory), arguments.records)
+                        figures = {**CONTENDERS, **CLIENTS}[name](server, Path(directory), arguments.records)
                     except ServerUnavailable as error:
                         print(f"{name}: left out: {error}", file=sys.stderr)
                         continue
@@ -239,22 +313,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _table(results: dict[str, list[Figures]], records: int) -> str:
+    """Ratios are between neighbours of one round; of each the median."""
     rows = [
-        "| contender | records/s (each round) | × ceiling, median | CPU s/10 k records | bytes/record |",
-        "|---|---|---:|---:|---:|",
+        "| contender | records/s (each round) | × ceiling | × rsyslog | CPU s/10 k records | its sender's"
+        " | bytes/record |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
-    peer = results.get("ceiling", [])
     for name, rounds in results.items():
-        rates = [f"{records / figures['seconds']:,.0f}" for figures in rounds]
-        ratios = [one["seconds"] / mine["seconds"] for one, mine in zip(peer, rounds, strict=False)]
-        cells = [
-            f"{statistics.median(ratios):.2f}" if ratios else "",
-            *(
-                f"{statistics.median(figures[key] for figures in rounds):.2f}" if key in rounds[0] else ""
-                for key in ("cpu_s_per_10k", "bytes_per_record")
-            ),
+        cells = [" / ".join(f"{records / figures['seconds']:,.0f}" for figures in rounds)]
+        for peer in ("ceiling", "rsyslog"):
+            pairs = zip(results.get(peer, []), rounds, strict=False)
+            ratios = [one["seconds"] / mine["seconds"] for one, mine in pairs]
+            cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
+        cells += [
+            f"{statistics.median(one[key] for one in rounds):.3g}" if key in rounds[0] else ""
+            for key in ("cpu_s_per_10k", "sender_cpu_s_per_10k", "bytes_per_record")
         ]
-        rows.append(f"| {name} | {' / '.join(rates)} | {' | '.join(cells)} |")
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

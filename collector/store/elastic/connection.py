@@ -7,8 +7,8 @@ beforehand and answers are read by msgspec, several times faster than dictionari
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from elastic_transport import ConnectionTimeout, Serializer, TlsError, TransportError
@@ -17,12 +17,14 @@ from elasticsearch import ApiError, Elasticsearch
 from collector.errors import CollectorError, ConfigurationError, StoreFailed
 from collector.store.elastic.options import ElasticOptions
 
+Result = TypeVar("Result")
+
 # Both 8 and 9 understand version 8 of the interface, whichever client is installed: 9's own would
 # ask for version 9, which an 8 refuses.
-_JSON: Final = "application/vnd.elasticsearch+json; compatible-with=8"
-_NDJSON: Final = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
+JSON: Final = "application/vnd.elasticsearch+json; compatible-with=8"
+NDJSON: Final = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
 _QUOTED_MAX: Final = 500
-_READ_PATIENCE_S: Final = 3.0  # a stream that has just been made has no shard to ask for a moment
+_READ_PATIENCE_S: Final = 10.0  # a stream that has just been made has no shard to ask for a moment
 _READ_PAUSE_S: Final = 0.1
 
 
@@ -66,6 +68,13 @@ class _Untouched(Serializer):
         return data if isinstance(data, bytes) else msgspec.json.encode(data)
 
 
+def untouched() -> dict[str, Serializer]:
+    """For a client of Elastic's: every type of body as the bytes that it is."""
+    trees = ("application/", "application/vnd.elasticsearch+")
+    kinds = [f"{tree}{form}" for tree in trees for form in ("json", "x-ndjson")]
+    return dict.fromkeys([*kinds, "text/plain"], _Untouched())
+
+
 class Connection:
     """A pool of connections to the hosts of one cluster; safe to use from several threads."""
 
@@ -75,12 +84,6 @@ class Connection:
         Raises:
             ConfigurationError: the authority's file cannot be read, or a host is not a URL.
         """
-        untouched = _Untouched()
-        kinds = [
-            f"application/{tree}{form}"
-            for tree in ("", "vnd.elasticsearch+")
-            for form in ("json", "x-ndjson")
-        ]
         secure: dict[str, Any] = {}
         if options.ca_file is not None:
             if not options.ca_file.is_file():
@@ -93,7 +96,7 @@ class Connection:
         try:
             self._client = Elasticsearch(
                 list(options.hosts),
-                serializers=dict.fromkeys([*kinds, "text/plain"], untouched),
+                serializers=untouched(),
                 connections_per_node=options.bulks_in_flight_max + 8,
                 max_retries=0,  # the outcome of a bulk that timed out is not known; `sender` decides
                 retry_on_timeout=False,
@@ -127,9 +130,9 @@ class Connection:
             Forbidden: 401 or 403.
             Rejected: any other answer that is not 2xx.
         """
-        headers = {"accept": _JSON}
+        headers = {"accept": JSON}
         if body is not None:
-            headers["content-type"] = _NDJSON if isinstance(body, bytes) else _JSON
+            headers["content-type"] = NDJSON if isinstance(body, bytes) else JSON
         client = self._client if timeout_s is None else self._client.options(request_timeout=timeout_s)
         try:
             answer = client.perform_request(method, path, params=params, headers=headers, body=body)
@@ -148,10 +151,18 @@ class Connection:
         self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
     ) -> bytes:
         """Ask what may be asked again: a cluster that is not ready is given a moment; see `request`."""
+        return self.patiently(lambda: self.request(method, path, body, params=params))
+
+    def patiently(self, ask: Callable[[], Result]) -> Result:
+        """What a question gives that may be asked again, once the cluster is ready for it.
+
+        Raises:
+            Unavailable: it has not been for too long.
+        """
         deadline = time.monotonic() + _READ_PATIENCE_S
         while True:
             try:
-                return self.request(method, path, body, params=params)
+                return ask()
             except Unavailable as error:
                 if error.reason not in ("busy", "server_error") or time.monotonic() > deadline:
                     raise

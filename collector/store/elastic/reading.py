@@ -12,7 +12,7 @@ from collector.model import Record
 from collector.store.conditions import And, Condition, counted, fields_of, matches
 from collector.store.contract import Place
 from collector.store.elastic import names as n
-from collector.store.elastic.connection import Connection, Rejected
+from collector.store.elastic.connection import Connection, Rejected, Unavailable
 from collector.store.elastic.documents import NUMBER_MAX, decode, late_text, timestamp_text
 from collector.store.elastic.guard import is_field_name
 from collector.store.elastic.names import Names
@@ -52,14 +52,20 @@ class _Answer(msgspec.Struct, frozen=True):
     aggregations: dict[str, Any] = {}
     pit_id: str | None = None
     error: Any = None
+    status: int = 200
 
 
 class _Answers(msgspec.Struct, frozen=True):
     responses: list[_Answer]
 
 
+class _Shards(msgspec.Struct, frozen=True):
+    failed: int = 0
+
+
 class _Count(msgspec.Struct, frozen=True):
     count: int = 0
+    shards: _Shards = msgspec.field(name="_shards", default=_Shards())
 
 
 class _FieldType(msgspec.Struct, frozen=True):
@@ -173,8 +179,15 @@ class Reader:
     def count_documents(self, indices: str, query: Query) -> int:
         """How many documents a query finds, exactly."""
         params = {key: value for key, value in _LENIENT.items() if key != "allow_partial_search_results"}
-        body = self._connection.read("POST", f"/{indices}/_count", {"query": query}, params=params)
-        return msgspec.json.decode(body, type=_Count).count
+
+        def count() -> int:
+            body = self._connection.request("POST", f"/{indices}/_count", {"query": query}, params=params)
+            answer = msgspec.json.decode(body, type=_Count)
+            if answer.shards.failed:  # which a count passes over, and indices are dropped by what it says
+                raise Unavailable("server_error", f"{answer.shards.failed} shards of {indices} do not answer")
+            return answer.count
+
+        return self._connection.patiently(count)
 
     def aggregate(self, indices: str, query: Query, aggregations: dict[str, Any]) -> dict[str, Any]:
         """The answers to aggregations, `{}` when no stream is there yet."""
@@ -229,12 +242,19 @@ class Reader:
     def _many(self, indices: str, bodies: list[dict[str, Any]]) -> list[list[Hit]]:
         header = msgspec.json.encode({"index": indices, **_LENIENT})
         lines = b"".join(b"%b\n%b\n" % (header, msgspec.json.encode(body)) for body in bodies)
-        answer = self._connection.read("POST", "/_msearch", lines)
-        answers = msgspec.json.decode(answer, type=_Answers).responses
-        for one in answers:
-            if one.error is not None:
-                raise StoreFailed(f"a search failed in the cluster: {str(one.error)[:400]}")
-        return [one.hits.hits for one in answers]
+
+        def answers() -> list[list[Hit]]:
+            answer = self._connection.request("POST", "/_msearch", lines)
+            found = msgspec.json.decode(answer, type=_Answers).responses
+            for one in found:
+                if one.error is not None:
+                    message = f"a search failed in the cluster: {str(one.error)[:400]}"
+                    if one.status == 429 or one.status >= 500:
+                        raise Unavailable("busy" if one.status == 429 else "server_error", message)
+                    raise StoreFailed(message)
+            return [one.hits.hits for one in found]
+
+        return self._connection.patiently(answers)
 
     def _scan(self, indices: str, query: Query, wanted: dict[str, Any]) -> Iterator[Hit]:
         params = {"ignore_unavailable": "true", "keep_alive": _KEEP_ALIVE}

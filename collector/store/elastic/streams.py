@@ -86,7 +86,11 @@ class Streams:
             return found
         for part in _parts(sorted(ids), _IDS_MAX):
             query = {"query": {"ids": {"values": part}}, "size": len(part), "_source": False}
-            params = {"filter_path": "hits.hits._id", "ignore_unavailable": "true"}
+            params = {
+                "filter_path": "hits.hits._id",
+                "ignore_unavailable": "true",
+                "allow_partial_search_results": "false",  # what a silent shard has would be stored again
+            }
             body = self._connection.read("POST", f"/{','.join(indices)}/_search", query, params=params)
             found.update(hit.id for hit in msgspec.json.decode(body or b"{}", type=_Found).hits.hits)
         return found

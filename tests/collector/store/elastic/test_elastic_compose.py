@@ -1,4 +1,4 @@
-"""`deploy/compose.yaml` agrees with the settings that the collector knows, and with its privileges."""
+"""`deploy/compose.yaml` and the page about Elasticsearch agree with the settings and with the privileges."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import yaml
 from collector.settings import ENV_PREFIX, Settings
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
-from collector.store.elastic.privileges import operator_role
+from collector.store.elastic.privileges import collector_role, operator_role, reader_role
 
-COMPOSE = Path(__file__).resolve().parents[4] / "deploy" / "compose.yaml"
+REPOSITORY = Path(__file__).resolve().parents[4]
+COMPOSE = REPOSITORY / "deploy" / "compose.yaml"
+PAGE = REPOSITORY / "docs" / "elasticsearch.md"
 
 
 @pytest.fixture
@@ -67,3 +69,32 @@ def test_the_role_is_the_operators(services: dict[str, Any]) -> None:
     (one,), (other,) = written["indices"], wanted["indices"]
     assert sorted(one["names"]) == sorted(other["names"])
     assert sorted(one["privileges"]) == sorted(other["privileges"])
+
+
+def test_the_page_names_the_least_privileges() -> None:
+    """In its table, and in the key that a reader of it would make."""
+    text = PAGE.read_text()
+    (key,) = re.findall(r"-d '(\{.*?\n\})'", text, re.DOTALL)
+    assert json.loads(key)["role_descriptors"]["collector"] == collector_role(Names())
+    table = {
+        cells[1].strip(): [set(re.findall(r"`(\w+)`", cell)) for cell in cells[2:4]]
+        for cells in (line.split("|") for line in text.splitlines())
+        if len(cells) == 6
+    }
+    for who, role, less in (
+        ("reader", reader_role(Names()), {"cluster": [], "indices": [{"privileges": []}]}),
+        ("collector", collector_role(Names()), reader_role(Names())),
+        ("operator", operator_role(Names()), collector_role(Names())),
+    ):
+        wanted, known = set(role["indices"][0]["privileges"]), set(less["indices"][0]["privileges"])
+        assert table[who] == [set(role["cluster"]), wanted - known]
+
+
+def test_the_pages_settings_and_options_exist() -> None:
+    """By their names."""
+    text = PAGE.read_text()
+    fields = {name.removeprefix(ENV_PREFIX).lower() for name in re.findall(r"`(BACKTRAIL_\w+)`", text)}
+    assert len(fields) > 3
+    assert fields <= set(Settings.model_fields)
+    (listed,) = re.findall(r"fields? of\n?\s*`ElasticOptions`.*?: (.*?) and what else", text, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) <= set(ElasticOptions.__struct_fields__)

@@ -14,6 +14,7 @@ import pytest
 from collector.model import Record
 from collector.store.contract import Appended
 from collector.store.elastic import ElasticStore, open_store
+from collector.store.elastic.connection import Unavailable
 from collector.store.elastic.streams import Streams
 from collector.testing.store_samples import log, numbered, span
 
@@ -197,3 +198,33 @@ def test_an_import_after_many_rollovers_stores_nothing_twice(open_one: OpenStore
         store.roll_over()
     assert store.append(unnumbered(), check_uids=True) == Appended(stored=0, already_stored=3)
     assert uids(store) == EXPECTED
+
+
+def test_a_shard_that_does_not_answer_is_not_taken_for_one_that_has_nothing(
+    open_one: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its records would be stored again, and an index be dropped that is still needed."""
+    monkeypatch.setattr("collector.store.elastic.connection._READ_PATIENCE_S", 0.2)
+    store = open_one()
+    store.append(unnumbered())
+    store.commit()
+    silent = f"silent-{uuid4().hex}"
+    settings = {"index.routing.allocation.include._name": "no-such-node", "index.number_of_replicas": 0}
+    store._connection.request(
+        "PUT", f"/{silent}?wait_for_active_shards=0", {"settings": settings}, timeout_s=60
+    )
+    store._streams.reload()
+    (there,) = store._streams.backing(store.names.logs)
+    indices = [there, silent]
+    every = {"match_all": {}}
+    try:
+        for ask in (
+            lambda: store._streams.in_indices(indices, {log(1).uid}),
+            lambda: store._reader.count_documents(",".join(indices), every),
+            lambda: store._reader._many(",".join(indices), [{"query": every}]),
+            lambda: store._reader.aggregate(",".join(indices), every, {}),
+        ):
+            with pytest.raises(Unavailable):
+                ask()
+    finally:
+        store._connection.request("DELETE", f"/{silent}")
