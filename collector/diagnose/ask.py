@@ -11,6 +11,7 @@ from msgspec import structs
 from collector.changes import Change, change_of, changes_condition
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.engine import Judgement, judge_trace, judge_window
+from collector.diagnose.sampling import sample_traces, within
 from collector.diagnose.visits import operation_name
 from collector.diagnose.window import Window
 from collector.errors import NotFound
@@ -23,6 +24,7 @@ TRACE_RECORDS_MAX: Final = 100_000  # of the trace that is asked about
 HEALTHY_TRACES_MAX: Final = 40  # more do not narrow down what is normal for one request
 HEALTHY_RECORDS_MAX: Final = 5_000  # of each healthy trace
 WINDOW_TRACES_MAX: Final = 2_000
+WINDOW_RECORDS_MAX: Final = 100_000  # of all of them; a record takes one to two kilobytes of memory
 WINDOW_HEALTHY_TRACES_MAX: Final = 2_000
 # A trace this many times as long as the median of its neighbours is no measure of what is healthy.
 HEALTHY_DURATION_FACTOR: Final = 4.0
@@ -105,7 +107,8 @@ def root_cause_of_window(
         condition: a record of a trace has to fulfil it, for the trace to be looked at.
         measure: the same for the traces that say what is normal.
         baseline: what is normal; by default learned from the traces that began before `start_ns`.
-        traces_max: as many traces are looked at, the newest; a note says when there were more.
+        traces_max: as many traces are looked at, from every part of the time; a note says when there
+            were more.
     """
     return judged_window(
         store,
@@ -129,24 +132,28 @@ def judged_window(
     traces_max: int = WINDOW_TRACES_MAX,
 ) -> Judgement:
     """`root_cause_of_window` with what the verdict was made from."""
-    asked = store.find_traces(condition, start_ns=start_ns, end_ns=end_ns, limit=traces_max + 1)
-    sampled = asked[:traces_max]
-    if not sampled:
+    sample = sample_traces(
+        store, condition, start_ns, end_ns, traces_max=traces_max, records_max=WINDOW_RECORDS_MAX
+    )
+    if not sample.trace_ids:
         verdict = Verdict(insufficient="no trace began in this time", start_ns=start_ns, end_ns=end_ns)
         return Judgement(verdict, [], Window([], baseline or Baseline()))
     if baseline is None:
         before = store.find_traces(measure, end_ns=start_ns, limit=WINDOW_HEALTHY_TRACES_MAX)
         baseline = Baseline()
-        baseline.learn(_built(store, [item.trace_id for item in before]))
+        known = within(before, WINDOW_RECORDS_MAX)
+        baseline.learn(_built(store, [item.trace_id for item in known]))
     judgement = judge_window(
-        _built(store, [item.trace_id for item in sampled]),
+        _built(store, sample.trace_ids),
         baseline,
         start_ns=start_ns,
         end_ns=end_ns,
         changes=recorded_changes(store, start_ns, end_ns),
     )
-    if len(asked) > traces_max:
-        note = f"only the newest {traces_max} traces of this time were looked at"
+    if not sample.is_whole:
+        note = (
+            f"there is more than was looked at: {len(sample.trace_ids)} traces, from every part of this time"
+        )
         verdict = judgement.verdict
         verdict = structs.replace(verdict, notes=[*verdict.notes, note])
         judgement = judgement._replace(verdict=verdict)

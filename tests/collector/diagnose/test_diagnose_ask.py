@@ -17,6 +17,14 @@ from collector.store.memory import MemoryStore
 from collector.trace.build import build_trace
 
 
+@pytest.fixture
+def baseline(new_shop: Any) -> Baseline:
+    """Sixty healthy orders."""
+    learned = Baseline()
+    learned.learn(new_shop(9).trace(at_s=number / 2) for number in range(60))
+    return learned
+
+
 def filled(*groups: Sequence[Record]) -> MemoryStore:
     store = MemoryStore()
     for records in groups:
@@ -154,7 +162,7 @@ def test_more_traces_than_the_limit_are_a_note(shop: Any) -> None:
     end_ns = max(record.timestamp_ns for same in records for record in same) + 1
     start_ns = records[2][0].timestamp_ns
     verdict = root_cause_of_window(filled(*records), start_ns, end_ns, traces_max=5)
-    assert any("newest 5 traces" in note for note in verdict.notes)
+    assert any("more than was looked at: 5 traces" in note for note in verdict.notes)
 
 
 def test_a_trace_over_the_limit_on_records_is_a_note(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,3 +183,21 @@ def test_records_of_a_store_come_back_as_evidence(shop: Any, faults: Any) -> Non
         cited = {item.uid for item in cause.evidence}
         assert store.existing(cited) == cited
         assert structs.asdict(cause)["evidence"]
+
+
+def test_of_a_busy_time_every_part_is_looked_at(
+    shop: Any, faults: Any, baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault in the beginning is found although there is more than may be read, and the verdict says so."""
+    records = [shop.records(faults.missing_step() if n < 120 else None, at_s=n / 2) for n in range(600)]
+    start_ns, end_ns = records[0][0].timestamp_ns, records[-1][0].timestamp_ns + 1
+    store = filled(*records)
+    verdict = root_cause_of_window(store, start_ns, end_ns, baseline=baseline, traces_max=200)
+    assert verdict.services[:1] == ["orders"]
+    note = "there is more than was looked at: 200 traces, from every part of this time"
+    assert note in verdict.notes
+    monkeypatch.setattr(ask, "WINDOW_RECORDS_MAX", 100 * len(records[-1]))
+    verdict = root_cause_of_window(store, start_ns, end_ns, baseline=baseline, traces_max=1_000)
+    assert any("more than was looked at" in note for note in verdict.notes)
+    monkeypatch.undo()
+    assert root_cause_of_window(store, start_ns, end_ns, baseline=baseline).notes == []
