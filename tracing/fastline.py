@@ -20,7 +20,7 @@ from tracing.line import TIMESTAMP_NS_MAX, VALUE_CHARS_MAX, format_timestamp, pl
 # A line longer than this may hold a value that must be cut; only `encode` knows how.
 LINE_BYTES_MAX: Final = VALUE_CHARS_MAX
 
-_NS_PER_S: Final = 1_000_000_000
+NS_PER_S: Final = 1_000_000_000
 dumps: Final = orjson.dumps
 
 # (second, its text): one tuple, so that a thread never sees the second of one with the text of another.
@@ -45,7 +45,7 @@ def stamp(timestamp_ns: int) -> bytes:
     """The beginning of a line: `{"timestamp":"2026-11-24T05:32:11.000000001Z"`."""
     if not 0 <= timestamp_ns <= TIMESTAMP_NS_MAX:
         return b'{"timestamp":"%b"' % format_timestamp(timestamp_ns).encode()
-    second, nanoseconds = divmod(timestamp_ns, _NS_PER_S)
+    second, nanoseconds = divmod(timestamp_ns, NS_PER_S)
     return b'%b%09dZ"' % (second_text(second), nanoseconds)
 
 

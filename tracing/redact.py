@@ -120,9 +120,11 @@ class Redactor:
                 kind: printing such a value a second time could give something else.
         """
         known = self.known_innocent
-        for key, value in attributes.items():
-            if key not in known and not (key.__class__ is str and self.learn_innocent(key, (), key)):
-                return False
+        if not known.issuperset(attributes):
+            for key in attributes:
+                if key not in known and not (key.__class__ is str and self.learn_innocent(key, (), key)):
+                    return False
+        for value in attributes.values():
             kind = value.__class__
             if kind is str:
                 if value not in known and not self.learn_innocent("", (value,), value):

@@ -120,7 +120,9 @@ def leave(context: ScopedContext) -> None:
     now = get_context()
     previous = context.previous
     if _is_home(context.token) and now is context:
-        set_context(previous if previous.__class__ is Context else alive(previous))
+        if isinstance(previous, ScopedContext) and previous.left:
+            previous = alive(previous)
+        set_context(previous)
         context.previous = _NOTHING
         return
     context.left = True

@@ -293,9 +293,11 @@ class Span(SpanView):
         own, limits = self.own_attributes, pipeline.limits
         if len(own) + len(attributes) > limits.attributes_max or limits.value_chars_max is not None:
             self._set_limited(attributes)
-            return
-        for key, value in attributes.items():
-            own[key] = value if value.__class__ in _PLAIN else _frozen(value)
+        elif _PLAIN.issuperset(map(type, attributes.values())):
+            own.update(attributes)
+        else:
+            for key, value in attributes.items():
+                own[key] = _frozen(value)
 
     def _set_limited(self, attributes: Mapping[str, Any]) -> None:
         own = self.own_attributes

@@ -9,6 +9,7 @@ from opentelemetry.trace import Link, SpanKind, StatusCode, format_span_id, form
 
 from tracing import fastline
 from tracing import semconv as sc
+from tracing.fastline import LINE_BYTES_MAX, NS_PER_S
 from tracing.line import encode, format_timestamp, plain
 from tracing.sink import slot
 from tracing.spans.pipeline import SAMPLED
@@ -42,33 +43,32 @@ def started(span: Span) -> bytes:
 def _joined(span: Span, kind: bytes, end: bytes) -> bytes | None:
     """The line of the usual span; `None`: something in it must be cut, redacted, or mended by `encode`."""
     try:
-        return _pieces(span, kind, end)
+        own, redactor = span.own_attributes, slot.redactor
+        attributes = fastline.attributes(own)
+        if redactor is not None and not redactor.attributes_look_innocent(own, attributes):
+            return None
+        tail = span.tracer.tails.get((span._name, span.kind._value_)) or _tail(span)
+        if tail is None:
+            return None
+        second = span.start_time // NS_PER_S
+        known_second, text = fastline.known_second
+        if second != known_second:
+            text = fastline.second_text(second)
+        line = b'%b%09dZ"%b%b%b%b%b%b%b%b' % (
+            text,
+            span.start_time % NS_PER_S,
+            slot.info_head,
+            span.ids,
+            kind,
+            attributes,
+            b"" if span.flags & SAMPLED else b',"trace_flags":%d' % span.flags,
+            tail,
+            b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
+            end,
+        )
     except Exception:
         return None
-
-
-def _pieces(span: Span, kind: bytes, end: bytes) -> bytes | None:
-    own, redactor = span.own_attributes, slot.redactor
-    attributes = fastline.attributes(own)
-    if redactor is not None and not redactor.attributes_look_innocent(own, attributes):
-        return None
-    tail = span.tracer.tails.get((span.name, span.kind._value_)) or _tail(span)
-    if tail is None:
-        return None
-    second, nanoseconds = divmod(span.start_time, 1_000_000_000)
-    line = b'%b%09dZ"%b%b%b%b%b%b%b%b' % (
-        fastline.second_text(second),
-        nanoseconds,
-        slot.info_head,
-        span.ids,
-        kind,
-        attributes,
-        b"" if span.flags & SAMPLED else b',"trace_flags":%d' % span.flags,
-        tail,
-        b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
-        end,
-    )
-    return line if len(line) <= fastline.LINE_BYTES_MAX else None
+    return line if len(line) <= LINE_BYTES_MAX else None
 
 
 def _tail(span: Span) -> bytes | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from os import getpid
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
@@ -16,6 +15,7 @@ from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util import types
 
+from tracing import forks
 from tracing.health import Fuse
 
 if TYPE_CHECKING:  # the SDK is imported by `configure()`, so that importing the library stays cheap
@@ -58,13 +58,13 @@ class RandomIds:
     BATCH: Final = 64  # ids drawn at a time: alone, each would cost half a microsecond
 
     def __init__(self) -> None:
-        self._pid = -1
+        self._mine: forks.Mark = forks.NOBODYS
         self._span_ids: list[str] = []
 
     def span_id(self) -> str:
         """A new span id, 16 hex, not zero."""
-        if getpid() != self._pid:
-            self._span_ids, self._pid = [], getpid()
+        if not self._mine[0]:
+            self._span_ids, self._mine = [], forks.mark()
         try:
             return self._span_ids.pop()
         except IndexError:

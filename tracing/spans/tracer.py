@@ -52,6 +52,13 @@ class Tracer(trace.Tracer):
 
         return InstrumentationScope(self.name, self.version, self.schema_url, self.attributes)
 
+    def start_unannounced(self, name: str, *args: Any, **kwargs: Any) -> trace.Span:
+        """`start_span` without the `span_start` line of roots, servers and consumers.
+
+        For a server that will know a better name in a moment; the first log line inside announces it anyway.
+        """
+        return self.start_span(name, *args, **kwargs, announces=False)
+
     def start_span(
         self,
         name: str,
@@ -62,35 +69,12 @@ class Tracer(trace.Tracer):
         start_time: int | None = None,
         record_exception: bool = True,
         set_status_on_exception: bool = True,
+        *,
+        announces: bool = True,
     ) -> trace.Span:
         """Start a span, a child of the one in `context` (default: the current one).
 
         Never raises: when anything of ours fails, the span given records nothing.
-        """
-        span = self.start_unannounced(
-            name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
-        )
-        if span.__class__ is Span and not span.announced:
-            # Compared by identity: to hash a member of an enumeration is a call.
-            is_entry = kind is SpanKind.SERVER or kind is SpanKind.CONSUMER
-            if is_entry or not span.has_local_parent:
-                span.announce()
-        return span
-
-    def start_unannounced(
-        self,
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: types.Attributes = None,
-        links: Sequence[Link] | None = None,
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-    ) -> trace.Span:
-        """`start_span` without the `span_start` line of roots, servers and consumers.
-
-        For a server that will know a better name in a moment; the first log line inside announces it anyway.
         """
         around = current_context() if context is None else alive(context)
         parent: Any = around.get(SPAN_KEY)
@@ -130,6 +114,11 @@ class Tracer(trace.Tracer):
                 span.on_exception(record=record_exception, set_status=set_status_on_exception)
             if pipeline.processors:
                 span.tell_of_start(context)
+            if announces and not span.announced:
+                # Compared by identity: to hash a member of an enumeration is a call.
+                is_entry = kind is SpanKind.SERVER or kind is SpanKind.CONSUMER
+                if is_entry or not is_ours:
+                    span.announce()
             return span
         except Exception as error:
             fuse.failed(error)
