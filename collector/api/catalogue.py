@@ -348,6 +348,10 @@ DELIVERIES: Final[tuple[Delivery, ...]] = (
                         "description": "first byte that is not yet durable; null: an import has no offsets",
                     },
                     "stored": {"type": "integer"},
+                    "already_stored": {
+                        "type": "integer",
+                        "description": "imported lines that were found before; not among `stored`",
+                    },
                     "refused": {
                         "type": "array",
                         "items": {

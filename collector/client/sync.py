@@ -356,17 +356,19 @@ class CollectorClient:
             records: identity and line of each record, as `collector.receive.files` reads them.
             overloaded_s_max: how long to keep trying while the collector has no room.
         Returns:
-            `{"stored", "refused"}`: how many were taken in, and the lines that were not, with reasons.
+            `{"stored", "already_stored", "refused"}`: how many were taken in, how many searches found
+            before, and the lines that were not taken, with reasons.
         Raises:
             Overloaded: there was no room for so long. What was sent before is stored.
         """
-        stored = 0
+        stored = already_stored = 0
         refused: list[JsonObject] = []
         for body in import_bodies(records):
             answer = self._import(body, time.monotonic() + overloaded_s_max)
             stored += answer["stored"]
+            already_stored += answer.get("already_stored", 0)  # an older collector does not say
             refused += answer["refused"]
-        return {"stored": stored, "refused": refused}
+        return {"stored": stored, "already_stored": already_stored, "refused": refused}
 
     def delete(
         self,

@@ -20,6 +20,7 @@ class IngestAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     acknowledged_offset: int | None  # first byte that is not yet durable; None: an import has no offsets
     stored: int  # lines that are durable now and were not before
+    already_stored: int = 0  # imported lines that searches found before; not among `stored`
     refused: list[RefusedLine] = []  # the first `REFUSED_LISTED_MAX`; they count as done
     refused_count: int = 0
 
@@ -31,12 +32,19 @@ class IngestAnswer(msgspec.Struct, frozen=True, kw_only=True):
 _answers: Final = msgspec.json.Encoder()
 
 
-def ingest_answer(looked_at: list[Admitted], acknowledged_offset: int | None) -> IngestAnswer:
-    """Add up what several stretches of one request came to."""
+def ingest_answer(
+    looked_at: list[Admitted], acknowledged_offset: int | None, *, already_stored: int = 0
+) -> IngestAnswer:
+    """Add up what several stretches of one request came to.
+
+    Args:
+        already_stored: how many of the admitted lines were there before.
+    """
     refused = [line for admitted in looked_at for line in admitted.refused]
     return IngestAnswer(
         acknowledged_offset=acknowledged_offset,
-        stored=sum(admitted.count for admitted in looked_at),
+        stored=sum(admitted.count for admitted in looked_at) - already_stored,
+        already_stored=already_stored,
         refused=refused[:REFUSED_LISTED_MAX],
         refused_count=len(refused),
     )

@@ -8,14 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from collector.errors import Refused
 from collector.intake.answers import REFUSED_LISTED_MAX, ForeignAnswer, IngestAnswer, OtlpAnswer
 from collector.intake.foreign import ForeignIntake
 from collector.intake.limits import IntakeLimits
-from collector.intake.native import NativeIntake
+from collector.intake.native import Existing, NativeIntake
 from collector.intake.placed import Placed, PlacedIntake
 from collector.intake.turns import Turns
 from collector.ledger import Ledger
@@ -32,6 +32,10 @@ JSON: Final = "application/json"
 _BUILT_IN: Final = Redactor()
 
 
+def _nothing(uids: Collection[str]) -> set[str]:
+    return set()
+
+
 class Intake:
     """Takes requests in. Blocking; any thread may call any method."""
 
@@ -43,6 +47,7 @@ class Intake:
         clock_ns: Callable[[], int] = time.time_ns,
         limits: IntakeLimits | None = None,
         redactor: Redactor | None = _BUILT_IN,
+        existing: Existing = _nothing,
     ) -> None:
         """Stand between requests and the log.
 
@@ -53,10 +58,13 @@ class Intake:
             limits: bounds; the defaults if `None`.
             redactor: takes secrets out of what foreign senders send, None: nothing does. Our own library
                 has done so at home.
+            existing: says which uids are stored, so that what is imported again need not be written again.
         """
         self._limits = limits or IntakeLimits()
         turns = Turns(self._limits.turn_wait_s)
-        self._native = NativeIntake(wal, ledger, turns, clock_ns=clock_ns, limits=self._limits)
+        self._native = NativeIntake(
+            wal, ledger, turns, clock_ns=clock_ns, limits=self._limits, existing=existing
+        )
         self._foreign = ForeignIntake(
             wal, ledger, turns, clock_ns=clock_ns, limits=self._limits, redactor=redactor
         )

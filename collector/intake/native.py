@@ -7,10 +7,14 @@ that arrives twice at the same moment is stored once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Final
+
+import msgspec
 
 from collector.admit import Admitted, RefusedLine, admit_lines
 from collector.admit.values import mended_attributes
+from collector.errors import CollectorError
 from collector.intake.answers import IngestAnswer, ingest_answer
 from collector.intake.limits import IntakeLimits
 from collector.intake.turns import Turns
@@ -18,14 +22,31 @@ from collector.ledger import Ledger
 from collector.receive.native import SpoolPlace, parent_spool, split_header
 from collector.wal import Envelope, Wal, WalBatch
 
+Existing = Callable[[Collection[str]], set[str]]  # which of these uids are stored and visible
+
+
+class _Named(msgspec.Struct, gc=False):
+    uid: str
+
+
+_uid_decoder: Final = msgspec.json.Decoder(_Named)
+
 
 class NativeIntake:
     """Takes lines with a place in a spool, and lines that carry their own identity."""
 
     def __init__(
-        self, wal: Wal, ledger: Ledger, turns: Turns, *, clock_ns: Callable[[], int], limits: IntakeLimits
+        self,
+        wal: Wal,
+        ledger: Ledger,
+        turns: Turns,
+        *,
+        clock_ns: Callable[[], int],
+        limits: IntakeLimits,
+        existing: Existing,
     ) -> None:
         """As `Intake`."""
+        self._existing = existing
         self._wal = wal
         self._ledger = ledger
         self._turns = turns
@@ -77,6 +98,9 @@ class NativeIntake:
     def named(self, data: bytes) -> IngestAnswer:
         """Take lines that carry their `uid`.
 
+        What searches find already is not written again. What came a moment ago is, and the indexer, who
+        looks each line up once more, passes over it.
+
         Raises:
             Overloaded: there is no room; nothing was taken.
         """
@@ -90,9 +114,23 @@ class NativeIntake:
             refused=_by_reason(admitted.refused),
             mended=admitted.mended,
         )
+        new_lines, already_stored = self._without_known(admitted.lines)
         if data:
-            self._wal.append(WalBatch(envelope, admitted.lines))
-        return ingest_answer([admitted], None)
+            self._wal.append(WalBatch(envelope, new_lines))
+        return ingest_answer([admitted], None, already_stored=already_stored)
+
+    def _without_known(self, lines: bytes) -> tuple[bytes, int]:
+        """The lines that are not stored yet, and how many are."""
+        try:
+            uids = [line.uid for line in _uid_decoder.decode_lines(lines)]
+            known = self._existing(uids)
+        except (CollectorError, msgspec.DecodeError, RecursionError):
+            return lines, 0  # the store is away, or a line is odd: the indexer looks each up once more
+        if not known:
+            return lines, 0
+        each = zip(uids, lines.split(b"\n")[:-1], strict=True)
+        new = [b"%b\n" % line for uid, line in each if uid not in known]
+        return b"".join(new), len(uids) - len(new)
 
 
 def _line_start(lines: bytes, at: int) -> int:

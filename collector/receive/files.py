@@ -41,6 +41,7 @@ FILE_REASONS: Final = ("cannot_open", "damaged")
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _HEADER: Final = b'{"backtrail_spool":'
+_JUMP: Final = b'{"backtrail_offset":'
 _TIMESTAMP: Final = re.compile(rb'"timestamp"\s*:\s*([-"\d])')
 
 
@@ -60,7 +61,8 @@ class ImportReport(msgspec.Struct, kw_only=True):
     files: int = 0
     lines: int = 0  # blank ones are not counted
     records: int = 0  # lines that were handed on
-    passed_over: int = 0  # headers and close lines of a spool: right, but no records
+    # Of a spool: headers, jumps, close lines, and a torn end, which was never logged whole. No records.
+    passed_over: int = 0
     unreadable: Counter[str] = msgspec.field(default_factory=Counter)  # by reason
     first_unreadable: list[Unreadable] = []
     bytes_read: int = 0  # as stored, so that it can be compared with the files' sizes
@@ -160,6 +162,9 @@ class _FileReader:
                 self._spool_offset += length
                 continue
             self._report.lines += 1
+            if self._spool_id is not None and not line.endswith(b"\n"):
+                self._report.passed_over += 1  # a spool's data ends at its last newline
+                continue
             try:
                 item = self._item(bare, length)
             except InvalidLine as error:
@@ -183,19 +188,28 @@ class _FileReader:
         if line.startswith(_HEADER):
             self._enter_spool(line)
             return None
+        if self._spool_id is not None and line.startswith(_JUMP):
+            self._spool_offset = _jump_target(line)
+            return None
         offset = self._spool_offset
         self._spool_offset += length
         if len(line) > LINE_BYTES_MAX:
             raise InvalidLine("line_too_long", f"{length} bytes, at most {LINE_BYTES_MAX} are read")
-        uid = self._ordinals.uid(line) if self._spool_id is None else f"{self._spool_id}-{offset}"
         if self._looks_recorded(line):
-            return _Item(recorded_record(decode_recorded(line), uid=uid))
+            return _Item(recorded_record(decode_recorded(line), uid=self._uid(line, offset, None)))
         decoded = own.decode_line(line)
+        uid = self._uid(line, offset, decoded.uid)
         if decoded.kind == sc.KIND_CLOSE:
             return None
         if self._resource and not decoded.resource:
             line = line.rstrip()[:-1] + b',"resource":' + orjson.dumps(self._resource) + b"}"
         return _Item(own.record(decoded, uid=uid, resource=self._resource), line + b"\n")
+
+    def _uid(self, line: bytes, offset: int, own_uid: str | None) -> str:
+        """Place in a spool, else what an exported line says itself, else its content and ordinal."""
+        if self._spool_id is not None:
+            return f"{self._spool_id}-{offset}"
+        return own_uid or self._ordinals.uid(line)
 
     def _looks_recorded(self, line: bytes) -> bool:
         """Whether the line's time is a number; ours is text. Looks at the bytes: each line is asked."""
@@ -213,6 +227,17 @@ class _FileReader:
         if not isinstance(spool_id, str) or not isinstance(offset, int) or not isinstance(resource, dict):
             raise InvalidLine("wrong_type", "a spool's header has spool_id, first_offset and resource")
         self._spool_id, self._spool_offset, self._resource = spool_id, offset, resource
+
+
+def _jump_target(line: bytes) -> int:
+    """Where the offsets of a thinned segment go on."""
+    try:
+        offset = orjson.loads(line)["backtrail_offset"]
+    except orjson.JSONDecodeError as error:
+        raise InvalidLine("not_json", f"not a spool's jump: {error}") from None
+    if not isinstance(offset, int) or offset < 0:
+        raise InvalidLine("wrong_type", "backtrail_offset: a count of bytes is expected")
+    return offset
 
 
 class _Ordinals:

@@ -54,17 +54,22 @@ class LocalCollector:
             Overloaded: the disk is full.
         """
         pipeline = self._writable()
-        taken = 0
+        taken = already_stored = 0
         refused: list[Any] = []
         known_before = int(pipeline.indexer.stats().get("already_stored", 0))
         for body in import_bodies(records):
             answer = pipeline.intake.records(IMPORT_HEADERS, body)
             taken += answer.stored
+            already_stored += answer.already_stored
             refused += msgspec.to_builtins(answer.refused)
         if not pipeline.drain():
             raise CollectorError("the store does not keep up; what was imported is safe and will be indexed")
-        already_stored = int(pipeline.indexer.stats().get("already_stored", 0)) - known_before
-        return {"stored": taken - already_stored, "already_stored": already_stored, "refused": refused}
+        passed_over = int(pipeline.indexer.stats().get("already_stored", 0)) - known_before
+        return {
+            "stored": taken - passed_over,
+            "already_stored": already_stored + passed_over,
+            "refused": refused,
+        }
 
     def delete(self, q: str = "", **given: Any) -> JsonObject:
         """Delete records that match; the arguments are those of `Answers.to_delete`.

@@ -48,7 +48,7 @@ class Pipeline:
         self.store = store
         self.ledger = ledger
         self.wal = wal
-        self.intake = Intake(wal, ledger)
+        self.intake = Intake(wal, ledger, existing=store.existing)
         self.tail = Tail()
         self.indexer = Indexer(
             wal,

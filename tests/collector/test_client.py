@@ -155,7 +155,11 @@ def test_an_import_waits_for_room_and_goes_on(server: ScriptedServer) -> None:
     ]
     records = [(f"u-{number}", b'{"a":1}\n') for number in range(BATCH_RECORDS_MAX + 1)]
     with CollectorClient(server.url) as client:
-        assert client.import_records(records) == {"stored": 10_000, "refused": [refused]}
+        assert client.import_records(records) == {
+            "stored": 10_000,
+            "already_stored": 0,
+            "refused": [refused],
+        }
     bodies = [body for _, _, _, body in server.seen]
     assert (len(bodies), bodies[0] == bodies[1]) == (3, True)
     assert bodies[2] == b'{"a":1,"uid":"u-10000"}\n'

@@ -194,3 +194,35 @@ def test_the_recorded_files_are_read_whole(shared_rca: Path) -> None:
     report = ImportReport()
     uids = {item.uid for item in read_files(files, report=report)}
     assert (len(files), report.records, len(uids), report.unreadable.total()) == (29, 186_978, 186_978, 0)
+
+
+def test_an_exported_line_keeps_its_identity(tmp_path: Path) -> None:
+    """What was exported and is imported again, here or elsewhere, is the same record."""
+    file = tmp_path / "exported"
+    exported = [line[:-2] + b',"uid":"u-%d"}\n' % number for number, line in enumerate(OWN[:2])]
+    file.write_bytes(b"".join([*exported, OWN[2]]))
+    found = [line.uid for line in read_files([file])]
+    assert found == ["u-0", "u-1", *import_uids([OWN[2].strip()])]
+
+
+def test_a_thinned_segment_goes_on_where_its_jump_says(tmp_path: Path) -> None:
+    """The offsets behind a hole are those of the spool; a jump that is none is told, and breaks nothing."""
+    lines = [OWN[0], b'{"backtrail_offset":5000}\n', OWN[1], b'{"backtrail_offset":"x"}\n', OWN[2]]
+    file = tmp_path / "00000000.ndjson"
+    file.write_bytes(spool_segment(100, lines))
+    report = ImportReport()
+    after = 5000 + len(OWN[1])
+    assert [line.uid for line in read_files([file], report=report)] == [
+        f"{SPOOL_ID}-{at}" for at in (100, 5000, after)
+    ]
+    assert (report.passed_over, report.unreadable) == (2, {"wrong_type": 1})
+
+
+@pytest.mark.parametrize("end", [b'{"timestamp":"2026', b'{"timest\0\0\0\0', bytes(4096)])
+def test_the_torn_end_of_a_spool_is_no_bad_line(tmp_path: Path, end: bytes) -> None:
+    """A killed process, or a mapped segment, leaves one; its data ends at the last newline."""
+    file = tmp_path / "00000000.ndjson"
+    file.write_bytes(spool_segment(0, [OWN[0], end]))
+    report = ImportReport()
+    assert [line.uid for line in read_files([file], report=report)] == [f"{SPOOL_ID}-0"]
+    assert not report.unreadable

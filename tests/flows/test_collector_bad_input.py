@@ -139,7 +139,7 @@ def test_a_bad_line_between_good_ones(shared_collector: Any, client: CollectorCl
     identities = [f"{trace}-before", f"{trace}-bad", f"{trace}-after"]
     answer = client.import_records(zip(identities, [good, bad, good], strict=True))
     if refusal is None:
-        assert answer == {"stored": 3, "refused": []}
+        assert answer == {"stored": 3, "already_stored": 0, "refused": []}
     else:
         (named,) = answer["refused"]
         assert answer["stored"] == 2

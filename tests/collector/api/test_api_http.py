@@ -64,7 +64,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     )
     with Collector(settings) as running:
         with CollectorClient(running.url) as sender:
-            assert sender.import_records(RECORDS) == {"stored": 300, "refused": []}
+            assert sender.import_records(RECORDS) == {"stored": 300, "already_stored": 0, "refused": []}
         assert running.pipeline.drain(PATIENCE_S)
         yield running
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.admit import REASONS
-from collector.errors import Overloaded, Refused
+from collector.client import IMPORT_HEADERS, import_bodies
+from collector.errors import Overloaded, Refused, StoreFailed
 from collector.intake import Intake, IntakeLimits, open_log
 from collector.ledger import Ledger
 from collector.wal import Wal, WalLimits
@@ -111,6 +112,7 @@ def test_a_batch_is_acknowledged_and_in_the_log(collector: Collector) -> None:
     assert json.loads(answer.body()) == {
         "acknowledged_offset": end,
         "stored": 100,
+        "already_stored": 0,
         "refused": [],
         "refused_count": 0,
     }
@@ -396,3 +398,29 @@ def test_counts_are_kept_by_protocol(collector: Collector) -> None:
         "native.records": 1,
         "native.refused": 1,
     }
+
+
+def test_what_was_imported_before_is_told_and_not_written_again(tmp_path: Path) -> None:
+    """The store is asked; while it is away everything is taken, and the indexer finds out."""
+    stored: set[str] = set()
+    away: list[Exception] = []
+
+    def existing(uids: Collection[str]) -> set[str]:
+        if away:
+            raise away[0]
+        return stored & set(uids)
+
+    wal, ledger = open_log(tmp_path, durable_seq=0, wal_limits=WalLimits(disk_free_bytes_min=0))
+    intake = Intake(wal, ledger, existing=existing)
+    (body,) = import_bodies((f"u-{n}", line(n)) for n in range(10))
+    stored.update(f"u-{n}" for n in range(7))
+    answer = intake.records(IMPORT_HEADERS, body)
+    assert (answer.stored, answer.already_stored, wal.last_seq) == (3, 7, 3)
+    assert [json.loads(text)["uid"] for frame in wal.read(0, 99) for text in frame.split()] == [
+        "u-7",
+        "u-8",
+        "u-9",
+    ]
+    away.append(StoreFailed("the cluster is away"))
+    answer = intake.records(IMPORT_HEADERS, body)
+    assert (answer.stored, answer.already_stored, wal.last_seq) == (10, 0, 13)
