@@ -91,8 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 spool_dir=Path(options.spool_dir) if options.spool_dir else None,
             )
         if options.once:
-            carrier = Transport(settings.collector_url, settings.token, ShipperLimits())
-            return 0 if drain(settings.spool_dir, carrier, timeout_s=options.timeout) else 1
+            return _once(settings, options.timeout)
         worker = Agent(settings.spool_dir, url=settings.collector_url, token=settings.token)
     except ConfigurationError as error:
         sys.stderr.write(f"backtrail: {error}\n")
@@ -102,6 +101,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     worker.work(stop)
     return 0
+
+
+def _once(settings: Settings, timeout_s: float) -> int:
+    """Ship until nothing is left; exit status 1, and the reason on standard error, if something is.
+
+    Raises:
+        ConfigurationError: the URL cannot be used.
+    """
+    failures: list[RetryableExportError] = []
+    carrier = Transport(settings.collector_url, settings.token, ShipperLimits())
+    if drain(settings.spool_dir, carrier, timeout_s=timeout_s, tell=failures.append):
+        return 0
+    _logger.warning("%s", left_behind(settings, failures[-1] if failures else None))
+    return 1
+
+
+def left_behind(settings: Settings, reason: RetryableExportError | None) -> str:
+    """Say that lines are left, why, and what becomes of them."""
+    why = f"{reason}" if reason is not None else "the time was up"
+    return f"{settings.collector_url} did not take everything ({why}); the rest waits in {settings.spool_dir}"
 
 
 def _parser() -> argparse.ArgumentParser:

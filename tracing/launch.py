@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import warnings
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from tracing import agent
-from tracing.errors import ConfigurationError, TracingError
+from tracing.errors import ConfigurationError, RetryableExportError, TracingError
 from tracing.settings import Settings
+from tracing.sink import UNKNOWN_SERVICE
 from tracing.spool import ShipperLimits, drain
 from tracing.spool.transport import Transport
 
@@ -29,6 +31,8 @@ EXIT_NOT_FOUND: Final = 127
 DRAIN_TIMEOUT_S: Final = 5.0
 DRAIN_FAILURES_MAX: Final = 3  # a collector that is away shall not hold up every short job
 BOOTSTRAP: Final = Path(__file__).resolve().parent / "bootstrap"
+
+_PYTHON: Final = re.compile(r"(python|pypy)[\d.]*(\.exe)?")
 
 # What a supervisor or a person sends to a program; the rest is about this process itself.
 _FORWARDED: Final = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
@@ -74,27 +78,56 @@ def run(argv: Sequence[str]) -> int:
     env = _environment(os.environ, options)
     try:
         settings = _settings(env)
+        if settings.service == UNKNOWN_SERVICE:
+            env["TRACING_SERVICE"] = _service_of(command)
     except ConfigurationError as error:
         sys.stderr.write(f"backtrail: {error}\n")
         return EXIT_USAGE
     try:
         status = _start_and_wait(command, env)
     except OSError as error:
-        sys.stderr.write(f"backtrail: {command[0]}: {error.strerror}\n")
+        hint = f"; a script is run as: backtrail run -- python {command[0]}" if _is_script(command[0]) else ""
+        sys.stderr.write(f"backtrail: {command[0]}: {error.strerror}{hint}\n")
         return EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_CANNOT_EXECUTE
     if settings.enabled and settings.exporter == "spool":
         _drain(settings, options.drain_timeout, sys.stderr)
     return status if status >= 0 else _end_by(-status)
 
 
+def _is_script(name: str) -> bool:
+    return name.endswith(".py")
+
+
+def _service_of(command: Sequence[str]) -> str:
+    """A name for a program that was given none: that of its script, of its module, or of the command."""
+    name = Path(command[0]).name
+    if _PYTHON.fullmatch(name):
+        arguments = iter(command[1:])
+        for argument in arguments:
+            if argument == "-c":
+                break
+            if argument in ("-m", "-X", "-W"):
+                value = next(arguments, "")
+                if argument == "-m":
+                    name = value
+                    break
+            elif not argument.startswith("-"):
+                name = Path(argument).name
+                break
+    return name.removesuffix(".py") or UNKNOWN_SERVICE
+
+
 def _run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="backtrail run",
+        usage="%(prog)s [options] -- program …",
         description="Trace a Python program without touching its code: its log lines get trace ids, and the "
         "installed web frameworks and clients are instrumented. Python programs that it starts are too.",
         epilog="Settings are TRACING_* variables; the options here are short for some of them.",
     )
-    parser.add_argument("--service", help="name of the program in traces (TRACING_SERVICE)")
+    parser.add_argument(
+        "--service", help="name of the program in traces (TRACING_SERVICE; default: that of the script)"
+    )
     parser.add_argument("--url", help="the collector (TRACING_COLLECTOR_URL)")
     parser.add_argument("--spool-dir", help="where lines wait to be sent (TRACING_SPOOL_DIR)")
     parser.add_argument(
@@ -190,21 +223,21 @@ def _next_signal(waited: Iterable[signal.Signals]) -> tuple[int, bool]:
 
 def _drain(settings: Settings, timeout_s: float, err: TextIO) -> None:
     """Ship what the program, and others before it, have left; what cannot be sent now stays on disk."""
+    failures: list[RetryableExportError] = []
     try:
         is_all_sent = drain(
             settings.spool_dir,
             Transport(settings.collector_url, settings.token, ShipperLimits()),
             timeout_s=timeout_s,
             failures_max=DRAIN_FAILURES_MAX,
+            tell=failures.append,
         )
     except (TracingError, OSError, KeyboardInterrupt) as error:
         err.write(f"backtrail: not all was sent: {type(error).__name__}: {error}\n")
         return
     if not is_all_sent:
-        err.write(
-            f"backtrail: {settings.collector_url} did not take everything; the rest "
-            f"waits in {settings.spool_dir} for the next run, or for `backtrail agent`\n"
-        )
+        left = agent.left_behind(settings, failures[-1] if failures else None)
+        err.write(f"backtrail: {left} for the next run, or for `backtrail agent`\n")
 
 
 def _end_by(number: int) -> int:

@@ -269,6 +269,44 @@ def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
     assert "Permission denied" in done.stderr
 
 
+def test_a_script_is_no_command(tmp_path: Path) -> None:
+    """The message shows how it is run."""
+    script = tmp_path / "app.py"
+    script.write_text("print(1)")
+    done = backtrail_run(tmp_path, str(script))
+    assert f"backtrail run -- python {script}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("python app.py", "app"),
+        ("/usr/bin/python3.11 -X dev -u shop/orders.py --port 7", "orders"),
+        ("python -m shop.worker -v", "shop.worker"),
+        ("python -c pass", "python"),
+        ("python", "python"),
+        ("gunicorn app:application", "gunicorn"),
+    ],
+)
+def test_a_program_without_a_name_gets_that_of_its_script(command: str, name: str) -> None:
+    """Better than all programs under one name."""
+    assert launch._service_of(command.split()) == name
+
+
+def test_a_name_that_was_given_stays(tmp_path: Path) -> None:
+    """By a variable of ours or of OpenTelemetry's, or as an attribute; else that of the script."""
+    script = tmp_path / "billing.py"
+    script.write_text("import logging; logging.getLogger('shop').error('m')")
+    for variables, name in (
+        ({"TRACING_SERVICE": "given"}, "given"),
+        ({"TRACING_SERVICE": "", "OTEL_SERVICE_NAME": "otel"}, "otel"),
+        ({"TRACING_SERVICE": "", "OTEL_RESOURCE_ATTRIBUTES": "service.name=attribute"}, "attribute"),
+        ({"TRACING_SERVICE": ""}, "billing"),
+    ):
+        backtrail_run(tmp_path / "spool", sys.executable, str(script), **variables)
+        assert [line["message"] for line in logged(tmp_path / "spool", name) if "kind" not in line] == ["m"]
+
+
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing to run is a mistake, and the message shows how."""
     with pytest.raises(SystemExit) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tracing.errors import RetryableExportError
@@ -41,6 +42,7 @@ def drain(
     timeout_s: float,
     failures_max: int | None = None,
     limits: ShipperLimits | None = None,
+    tell: Callable[[RetryableExportError], object] | None = None,
 ) -> bool:
     """Ship what is left under a spool root, of all services, until nothing is or the time is up.
 
@@ -50,7 +52,7 @@ def drain(
         failures_max: so many failures in a row, and the collector is taken to be away; `None`: it is
             asked again until the time is up.
         carrier: is closed in the end.
-
+        tell: is called with each failure.
     Returns:
         Whether nothing is left that could be shipped from here.
     """
@@ -67,6 +69,8 @@ def drain(
             except RetryableExportError as error:
                 wait_s = error.retry_after_s or UNSENT_POLL_S
                 failures += 1
+                if tell is not None:
+                    tell(error)
             else:
                 failures = 0
             if failures == failures_max or deadline_s - time.monotonic() <= wait_s:

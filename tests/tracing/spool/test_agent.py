@@ -120,11 +120,14 @@ def test_once_ends_when_nothing_is_left(root: Path, ingest: Any, helpers: Any) -
 
 
 def test_once_says_when_something_is_left(root: Path, helpers: Any, free_port: Callable[[], int]) -> None:
-    """Exit status 1: the lines wait for another time."""
+    """Exit status 1, and why: the lines wait for another time."""
     leave(root, "orders", [helpers.line("m")])
     agent = agent_process(root, f"http://127.0.0.1:{free_port()}", "--once", "--timeout", "0.1")
     assert agent.wait(30) == 1
     assert not is_empty(root)
+    assert agent.stderr is not None
+    [last] = agent.stderr.read().splitlines()
+    assert str(root) in last and "Connection refused" in last
 
 
 def test_an_agent_says_once_that_the_collector_is_away(
@@ -191,7 +194,7 @@ def test_run_ships_what_the_program_left(root: Path, ingest: Any) -> None:
 
 
 def test_run_says_when_something_is_left(root: Path, free_port: Callable[[], int]) -> None:
-    """One line, with the place and with what will take it from there."""
+    """One line, with the reason, the place, and what will take it from there."""
     outer = {name: value for name, value in os.environ.items() if not name.startswith(("TRACING_", "OTEL_"))}
     program = "import logging; logging.getLogger('shop').error('m')"
     done = subprocess.run(
@@ -208,4 +211,4 @@ def test_run_says_when_something_is_left(root: Path, free_port: Callable[[], int
     )
     (last,) = done.stderr.removeprefix("m\n").splitlines()
     assert str(root) in last
-    assert "backtrail agent" in last
+    assert "backtrail agent" in last and "Connection refused" in last
