@@ -143,11 +143,24 @@ def judge_window(
     Args:
         changes: what was changed on purpose, in the stretch and just before it.
     """
-    whole = Window(traces, baseline, changes=changes)
-    parts = [whole.part(part, baseline) for part in _slices(traces)]
-    judgement = _judge([whole, *parts], baseline, WINDOW, signals)
+    judgement = judge_windows(windows_of(traces, baseline, changes=changes), baseline, signals=signals)
     verdict = structs.replace(judgement.verdict, start_ns=start_ns, end_ns=end_ns)
     return judgement._replace(verdict=verdict)
+
+
+def windows_of(
+    traces: Sequence[Trace], baseline: Baseline, *, changes: Sequence[Change] = ()
+) -> list[Window]:
+    """What is looked at of a stretch of time: the whole of it, and of a long one each slice by itself."""
+    whole = Window(traces, baseline, changes=changes)
+    return [whole, *(whole.part(part, baseline) for part in _slices(traces))]
+
+
+def judge_windows(
+    windows: Sequence[Window], baseline: Baseline, *, signals: Mapping[str, Signal] = SIGNALS
+) -> Judgement:
+    """Judge what `windows_of` made; the windows stay as they are, and can be judged again."""
+    return _judge(windows, baseline, WINDOW, signals)
 
 
 def _slices(traces: Sequence[Trace]) -> list[list[Trace]]:
@@ -260,4 +273,6 @@ __all__ = [
     "diagnose_window",
     "judge_trace",
     "judge_window",
+    "judge_windows",
+    "windows_of",
 ]

@@ -13,17 +13,23 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from msgspec import structs
+
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.engine import SIGNALS, Signal, diagnose_window
+from collector.diagnose.engine import SIGNALS, Signal, judge_windows, windows_of
 from collector.diagnose.evaluate import LABELS, NORMAL, Label, names_region, rank_of, read_labels, read_traces
+from collector.diagnose.findings import Finding
+from collector.diagnose.window import Window
 
 RECORDINGS: Final = Path(__file__).resolve().parents[3] / "shared" / "data" / "rca"
 ALL: Final = "all signals"
 FIRST, THIRD = 1, 3
+
+Find = Callable[[Window], list[Finding]]
 
 
 class Outcome(NamedTuple):
@@ -51,12 +57,26 @@ def outcomes(case: tuple[Path, Label, bytes]) -> dict[str, Outcome]:
     """
     folder, label, known = case
     baseline = Baseline.from_bytes(known)
-    traces = read_traces(folder / label.case)
+    windows = windows_of(read_traces(folder / label.case), baseline)
+    remembered = {name: signal._replace(find=_once(signal.find)) for name, signal in SIGNALS.items()}
     found = {}
     for name, signals in variants().items():
-        verdict = diagnose_window(traces, baseline, signals=signals)
+        chosen = {key: remembered[key] for key in signals}
+        verdict = judge_windows(windows, baseline, signals=chosen).verdict
         first = verdict.causes[0] if verdict.causes else None
         found[name] = Outcome(rank_of(label, verdict), names_region(label, first))
+    return found
+
+
+def _once(find: Find) -> Find:
+    """Look at each window once; what is found is copied for each variant, since localisation writes on it."""
+    known: dict[int, list[Finding]] = {}
+
+    def found(window: Window) -> list[Finding]:
+        if id(window) not in known:
+            known[id(window)] = find(window)
+        return [structs.replace(finding) for finding in known[id(window)]]
+
     return found
 
 

@@ -120,8 +120,9 @@ def _signals(explanation: JsonObject) -> str:
     )
     head = "<tr><th>signal</th><th>rank</th><th>decades</th><th>what it says</th></tr>"
     return (
-        f"<table>{head}{rows}</table><p class='dim'>Decades are surprise: 3 means that one healthy "
-        "stretch of time in a thousand looks like this.</p>"
+        f"<table class='signals'>{head}{rows}</table>"
+        "<p class='dim'>Decades are surprise: 3 means that one healthy stretch of time in a thousand looks "
+        "like this.</p>"
     )
 
 
@@ -138,7 +139,7 @@ def _figures(explanation: JsonObject, services: Services) -> str:
         )
         drawn.append(
             f"<h3>{item['rank']}. {services.chip(item['service'])} {text(item['summary'])}</h3>{spread}"
-            f"<table><tr><th></th><th>here</th><th>healthy</th></tr>{rows}</table>"
+            f"<table class='figures'><tr><th></th><th>here</th><th>healthy</th></tr>{rows}</table>"
         )
     return "".join(drawn)
 

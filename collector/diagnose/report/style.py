@@ -56,6 +56,7 @@ table{border-collapse:collapse;width:100%;font-size:13px}
 th{text-align:left;color:var(--dim);font-weight:500}
 th,td{padding:5px 10px 5px 0;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
 tr:first-child th{border-top:0}
+th,.signals td:first-child,.figures td:last-child{white-space:nowrap}
 td:not(:first-child):not(:last-child){white-space:nowrap}
 tr.quiet td{color:var(--dim)}
 .row{display:grid;grid-template-columns:minmax(0,46%) 1fr 78px;gap:10px;align-items:center;
