@@ -74,7 +74,7 @@ def apply(connection: Connection, steps: list[Step]) -> int:
     done = 0
     for step in steps:
         if step.action in ("create", "change"):
-            connection.request("PUT", step.path, step.body)
+            connection.read("PUT", step.path, step.body)
             done += 1
     return done
 

@@ -107,6 +107,7 @@ class Connection:
         except ValueError as error:
             raise ConfigurationError(f"store: {error}") from None
         self._hosts = ", ".join(options.hosts)
+        self._hosts_count = len(options.hosts)
 
     def request(
         self,
@@ -156,14 +157,20 @@ class Connection:
     def patiently(self, ask: Callable[[], Result]) -> Result:
         """What a question gives that may be asked again, once the cluster is ready for it.
 
+        A host that cannot be reached is left out by the client for a while, so that another is asked then.
+
         Raises:
-            Unavailable: it has not been for too long.
+            Unavailable: it has not been for too long, or no host can be reached.
         """
         deadline = time.monotonic() + _READ_PATIENCE_S
+        other_hosts = self._hosts_count - 1
         while True:
             try:
                 return ask()
             except Unavailable as error:
+                if error.reason == "connection" and other_hosts > 0:
+                    other_hosts -= 1
+                    continue
                 if error.reason not in ("busy", "server_error") or time.monotonic() > deadline:
                     raise
             time.sleep(_READ_PAUSE_S)
@@ -171,8 +178,9 @@ class Connection:
     def ask(
         self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Ask, and read the answer as a JSON object; see `request`."""
-        found: dict[str, Any] = msgspec.json.decode(self.request(method, path, body, params=params) or b"{}")
+        """Ask, and read the answer as a JSON object; see `request`. A GET may be asked again."""
+        request = self.read if method == "GET" else self.request
+        found: dict[str, Any] = msgspec.json.decode(request(method, path, body, params=params) or b"{}")
         return found
 
     def close(self) -> None:

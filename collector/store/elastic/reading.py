@@ -288,7 +288,7 @@ class Reader:
                 pit_id = answer.pit_id or pit_id
                 after = answer.hits.hits[-1].sort
         finally:
-            self._connection.request("DELETE", "/_pit", {"id": pit_id})
+            self._connection.read("DELETE", "/_pit", {"id": pit_id})
 
 
 def translate_trace(trace_id: str) -> Query:

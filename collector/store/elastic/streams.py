@@ -99,7 +99,7 @@ class Streams:
         """Make everything that was written visible, in some indices or in all streams."""
         targets = ",".join(self._names.streams if indices is None else indices)
         params = {"ignore_unavailable": "true", "allow_no_indices": "true"}
-        self._connection.request("POST", f"/{targets}/_refresh", params=params)
+        self._connection.read("POST", f"/{targets}/_refresh", params=params)
 
 
 def _generation(index: str) -> int:

@@ -23,6 +23,7 @@ from collector.store.conditions import Everything, Exists
 from collector.store.contract import MINUTE_NS
 from collector.store.elastic import ElasticStore, open_store
 from collector.store.memory import MemoryStore
+from collector.store.paging import place_of_trace
 from collector.testing.store_samples import DAY_NS, START_NS
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -103,9 +104,10 @@ def test_lists_and_facets(url: str, written: list[list[Record]], asked: Question
             assert found == memory.facets(field, condition, limit=limit, **window), (field, condition)
         for field in fields:
             assert elastic.facets(field, Everything(), limit=99) == memory.facets(field, limit=99), field
-        for _, window in asked[:4]:
+        for condition, window in asked[:4]:
             assert elastic.services(**window) == memory.services(**window)
             assert elastic.edges(**window) == memory.edges(**window)
+            assert elastic.edges(condition, **window) == memory.edges(condition, **window), condition
             for service in ("orders", "Été", "none"):
                 assert elastic.operations(service, **window) == memory.operations(service, **window)
         for condition, _ in asked[:4]:
@@ -142,6 +144,9 @@ def test_traces(
             asking: dict[str, Any] = {"min_duration_ns": min_duration_ns, "error": error, "limit": limit}
             found = elastic.find_traces(condition, **asking, **window)
             assert found == memory.find_traces(condition, **asking, **window), condition
+            before = place_of_trace(found[0]) if found else (START_NS, "")
+            found = elastic.find_traces(condition, before=before, **asking, **window)
+            assert found == memory.find_traces(condition, before=before, **asking, **window), condition
 
 
 @few
