@@ -64,23 +64,26 @@ class Settings:
     """
 
     enabled: bool = True  # False: every call of the library does nothing
-    service: str = UNKNOWN_SERVICE
-    resource_attributes: Mapping[str, str] = field(default_factory=dict)  # "key=value,key=value"
+    service: str = UNKNOWN_SERVICE  # name of the program in traces
+    # What else is to be known of the process: "key=value,key=value".
+    resource_attributes: Mapping[str, str] = field(default_factory=dict)
     exporter: str = "spool"  # where lines go, one of EXPORTERS
-    collector_url: str = "http://127.0.0.1:4318"
+    collector_url: str = "http://127.0.0.1:4318"  # where the spool is shipped to
     token: str | None = field(default=None, repr=False)  # bearer token for the collector
+    # Where lines are kept until the collector has them; below the XDG state directory.
     spool_dir: Path = field(default_factory=lambda: default_spool_dir(os.environ))
-    spool_mode: str = "write"  # or "mapped"
+    spool_mode: str = "write"  # or "mapped": quicker, where the file system is known to be good
     spool_fsync: str = "never"  # or "always": a record survives the loss of power too
     spool_bytes_max: int = 256 * 1024 * 1024  # of all processes of the service on this machine
     ship: bool = True  # False: lines stay in the spool until `backtrail agent` takes them
     export_file: Path | None = None  # for exporter "file"
-    otlp_endpoint: str | None = None  # for exporter "otlp"
+    otlp_endpoint: str | None = None  # for exporter "otlp"; None: collector_url
     otlp_protocol: str | None = None  # "grpc" or "http"; None: gRPC on port 4317, else HTTP
     # With each request of exporter "otlp": how backends are told who sends, so never shown.
     otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     capture_logs: bool = True  # every record of every logger, whatever its handlers
     level: str | None = None  # lowest level that is recorded; None: levels stay as the program set them
+    # Formats of headers: these, b3, b3multi, jaeger, and what is registered with OpenTelemetry.
     propagators: tuple[str, ...] = ("tracecontext", "baggage", "x-trace-id")
     trust_remote_ids: bool = True  # False: ids of callers are kept as an attribute, never adopted
     instrument_exclude: tuple[str, ...] = ()  # libraries and hand-offs that `instrument()` leaves alone
@@ -89,10 +92,10 @@ class Settings:
     sampler: str = "parentbased_always_on"  # drops spans only, one of SAMPLERS
     sampler_arg: float = 1.0  # share of traces, for the ratio samplers
     slow_span_s: float = 1.0  # a span that takes longer is written although it was not sampled
-    redact: bool = True
-    redact_keys: tuple[str, ...] = ()  # in addition to the built-in ones
+    redact: bool = True  # secrets are taken out before anything is written
+    redact_keys: tuple[str, ...] = ()  # names whose values are secrets, in addition to the built-in ones
     redact_patterns: tuple[str, ...] = ()  # regular expressions; separated by white space
-    redact_emails: bool = False
+    redact_emails: bool = False  # e-mail addresses are secrets, too
 
     def __post_init__(self) -> None:
         _one_of("exporter", self.exporter, EXPORTERS)
