@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.trace import SpanKind
+from opentelemetry.context.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler, SamplingResult
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
 import tracing
 from tracing import fastline
@@ -107,6 +111,69 @@ def test_a_span_line_is_what_encode_writes(
         assert captured.raw[-1][0] == encode(lines.started_fields(span))
         span.end(start + duration)
         assert captured.raw[-1][0] == encode(lines.finished_fields(span))
+
+
+@given(
+    name=texts,
+    given_attributes=attributes,
+    kind=st.sampled_from(list(SpanKind)),
+    scope=names,
+    sampled=st.booleans(),
+    outcome=st.sampled_from(["", "status", "event", "link"]),
+    start=st.sampled_from([-5, 0, 1_764_000_000_123_456_789, TIMESTAMP_NS_MAX + 1]),
+    duration=st.integers(0, 2**40),
+)
+def test_a_line_of_the_sdks_span_is_what_encode_writes(
+    name: str,
+    given_attributes: dict[str, Any],
+    kind: SpanKind,
+    scope: str,
+    sampled: bool,
+    outcome: str,
+    start: int,
+    duration: int,
+) -> None:
+    """And for spans of a provider that was there before us."""
+    tracer = TracerProvider(sampler=ALWAYS_ON if sampled else RecordsOnly()).get_tracer(scope)
+    around = tracer.start_span("around")
+    context = set_span_in_context(around) if duration % 2 else Context()
+    with capturing(redact=False):
+        span = tracer.start_span(name, context, kind, given_attributes, start_time=start)
+        if outcome == "status":
+            span.set_status(StatusCode.ERROR, "failed")
+        elif outcome == "event":
+            span.add_event("event", {"a": 1})
+        elif outcome == "link":
+            span.add_link(around.get_span_context())
+        span.end(start + duration)
+        assert isinstance(span, ReadableSpan)
+        for is_start in (True, False):
+            expected = encode(lines.readable_fields(span, start=is_start))
+            assert lines.readable(span, start=is_start) == expected
+
+
+class RecordsOnly(Sampler):
+    """Has every span recorded and none sampled."""
+
+    def should_sample(self, *_: Any, **__: Any) -> SamplingResult:
+        """Decide."""
+        return SamplingResult(Decision.RECORD_ONLY)
+
+    def get_description(self) -> str:
+        """A name."""
+        return "records only"
+
+
+def test_the_usual_span_of_the_sdk_does_go_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the test above would compare `encode` with itself."""
+    tracer = TracerProvider().get_tracer("lib")
+    with capturing():
+        span = tracer.start_span("work", attributes={"a": 1, "b": "text"})
+        span.end()
+        assert isinstance(span, ReadableSpan)
+        expected = lines.readable(span)
+        monkeypatch.setattr(lines, "encode", None)
+        assert lines.readable(span) == expected
 
 
 @given(st.integers(-(10**18), TIMESTAMP_NS_MAX + 10**18))

@@ -10,7 +10,7 @@ from opentelemetry.trace import Link, SpanKind, StatusCode, format_span_id, form
 from tracing import fastline
 from tracing import semconv as sc
 from tracing.fastline import LINE_BYTES_MAX, NS_PER_S
-from tracing.line import encode, format_timestamp, plain
+from tracing.line import TIMESTAMP_NS_MAX, encode, format_timestamp, plain
 from tracing.sink import slot
 from tracing.spans.pipeline import SAMPLED
 
@@ -26,10 +26,80 @@ _REDACTED: Final = (sc.NAME, sc.ATTRIBUTES, sc.STATUS, sc.EVENTS, sc.LINKS)
 TAILS_MAX: Final = 1024  # names of a tracer whose pieces are kept
 
 
+class Pieces:
+    """What the lines of one instrumentation scope have in common, made before."""
+
+    __slots__ = ("_tails", "finished", "started")
+
+    def __init__(self, scope: str | None) -> None:
+        logger = fastline.logger(scope) if scope else b""
+        self.finished = b',"kind":"span"%b' % logger
+        self.started = b',"kind":"span_start"%b' % logger
+        self._tails: dict[tuple[str, int], bytes] = {}
+
+    def tail(self, name: str, kind: SpanKind) -> bytes | None:
+        """Name and kind of a span; `None`: the name holds a secret."""
+        try:
+            return self._tails[name, kind._value_]
+        except KeyError:
+            return self._make_tail(name, kind)
+
+    def _make_tail(self, name: str, kind: SpanKind) -> bytes | None:
+        if slot.redactor is not None and not slot.redactor.looks_innocent(name):
+            return None
+        if len(self._tails) >= TAILS_MAX:  # names that are made up for each call
+            self._tails.clear()
+        tail = self._tails[name, kind._value_] = b',"name":%b%b' % (fastline.text(name), _KIND_PIECES[kind])
+        return tail
+
+
+def _joined(
+    start_ns: int,
+    ids: bytes,
+    kind: bytes,
+    attributes: dict[str, Any],
+    flags: int,
+    tail: bytes | None,
+    parent: bytes,
+    end: bytes,
+) -> bytes | None:
+    """The line of the usual span; `None`: something in it must be cut or redacted.
+
+    Raises:
+        Exception: of any kind, where something in it must be mended by `encode`.
+    """
+    encoded = fastline.attributes(attributes)
+    redactor = slot.redactor
+    if tail is None or (redactor is not None and not redactor.attributes_look_innocent(attributes, encoded)):
+        return None
+    second = start_ns // NS_PER_S
+    known_second, text = fastline.known_second
+    if second != known_second:
+        if not 0 <= start_ns <= TIMESTAMP_NS_MAX:
+            return None
+        text = fastline.second_text(second)
+    line = b'%b%09dZ"%b%b%b%b%b%b%b%b' % (
+        text,
+        start_ns % NS_PER_S,
+        slot.info_head,
+        ids,
+        kind,
+        encoded,
+        b"" if flags & SAMPLED else b',"trace_flags":%d' % flags,
+        tail,
+        parent,
+        end,
+    )
+    return line if len(line) <= LINE_BYTES_MAX else None
+
+
+# ---------------------------------------------------------------- spans of ours
+
+
 def finished(span: Span) -> bytes:
     """The line of a span that has ended."""
     if not span.remarkable:
-        line = _joined(span, span.tracer.span_piece, b',"duration_ns":%d}\n' % (span.duration_ns or 0))
+        line = _of_ours(span, span.tracer.pieces.finished, b',"duration_ns":%d}\n' % (span.duration_ns or 0))
         if line is not None:
             return line
     return _encoded(finished_fields(span))
@@ -37,53 +107,23 @@ def finished(span: Span) -> bytes:
 
 def started(span: Span) -> bytes:
     """The `span_start` line, which is superseded by the span's own."""
-    return _joined(span, span.tracer.start_piece, b"}\n") or _encoded(started_fields(span))
+    return _of_ours(span, span.tracer.pieces.started, b"}\n") or _encoded(started_fields(span))
 
 
-def _joined(span: Span, kind: bytes, end: bytes) -> bytes | None:
-    """The line of the usual span; `None`: something in it must be cut, redacted, or mended by `encode`."""
+def _of_ours(span: Span, kind: bytes, end: bytes) -> bytes | None:
     try:
-        own, redactor = span.own_attributes, slot.redactor
-        attributes = fastline.attributes(own)
-        if redactor is not None and not redactor.attributes_look_innocent(own, attributes):
-            return None
-        tail = span.tracer.tails.get((span._name, span.kind._value_)) or _tail(span)
-        if tail is None:
-            return None
-        second = span.start_time // NS_PER_S
-        known_second, text = fastline.known_second
-        if second != known_second:
-            text = fastline.second_text(second)
-        line = b'%b%09dZ"%b%b%b%b%b%b%b%b' % (
-            text,
-            span.start_time % NS_PER_S,
-            slot.info_head,
+        return _joined(
+            span.start_time,
             span.ids,
             kind,
-            attributes,
-            b"" if span.flags & SAMPLED else b',"trace_flags":%d' % span.flags,
-            tail,
+            span.own_attributes,
+            span.flags,
+            span.tracer.pieces.tail(span._name, span.kind),
             b"" if span.parent_id is None else b',"parent_span_id":"%b"' % span.parent_id.encode(),
             end,
         )
     except Exception:
         return None
-    return line if len(line) <= LINE_BYTES_MAX else None
-
-
-def _tail(span: Span) -> bytes | None:
-    """Name and kind, kept for the next span of the tracer that has them; `None`: the name holds a secret."""
-    redactor = slot.redactor
-    if redactor is not None and not redactor.looks_innocent(span.name):
-        return None
-    tails = span.tracer.tails
-    if len(tails) >= TAILS_MAX:  # names that are made up for each call
-        tails.clear()
-    tail = tails[span.name, span.kind._value_] = b',"name":%b%b' % (
-        fastline.text(span.name),
-        _KIND_PIECES[span.kind],
-    )
-    return tail
 
 
 def started_fields(span: Span) -> dict[str, Any]:
@@ -110,8 +150,58 @@ def finished_fields(span: Span) -> dict[str, Any]:
     return fields
 
 
-def readable_fields(span: ReadableSpan, *, start: bool = False) -> dict[str, Any]:
+# ---------------------------------------------------------------- spans of the SDK's
+
+
+def readable(span: ReadableSpan, *, start: bool = False) -> bytes:
     """The line of a span that the SDK recorded; with `start`, its `span_start` line."""
+    try:
+        line = _of_theirs(span, start=start)
+    except Exception:
+        line = None  # something that only `encode` can mend
+    return line or _encoded(readable_fields(span, start=start))
+
+
+def _of_theirs(span: ReadableSpan, *, start: bool) -> bytes | None:
+    """The joined line; `None`: there is something in it that few spans have."""
+    if not start and (span.status.status_code is not StatusCode.UNSET or span.events or span.links):
+        return None
+    context, parent, scope = span.get_span_context(), span.parent, span.instrumentation_scope
+    assert context is not None  # a recorded span has one
+    name = scope.name if scope is not None else None
+    pieces = _pieces.get(name) or _new_pieces(name)
+    start_ns = span.start_time or 0
+    return _joined(
+        start_ns,
+        b',"trace_id":"%032x","span_id":"%016x"' % (context.trace_id, context.span_id),
+        pieces.started if start else pieces.finished,
+        _attributes_of(span),
+        context.trace_flags,
+        pieces.tail(span.name, span.kind),
+        b"" if parent is None else b',"parent_span_id":"%016x"' % parent.span_id,
+        b"}\n" if start else b',"duration_ns":%d}\n' % max(0, (span.end_time or start_ns) - start_ns),
+    )
+
+
+# By the name of an instrumentation scope, of which a program has a few dozen.
+_pieces: Final[dict[str | None, Pieces]] = {}
+
+
+def _new_pieces(scope: str | None) -> Pieces:
+    if len(_pieces) >= TAILS_MAX:  # scopes that are made up for each call
+        _pieces.clear()
+    made = _pieces[scope] = Pieces(scope)
+    return made
+
+
+def _attributes_of(span: ReadableSpan) -> dict[str, Any]:
+    """A copy of a span's attributes; through their public view each would cost three calls of Python's."""
+    within = getattr(getattr(span, "_attributes", None), "_dict", None)
+    return within.copy() if within.__class__ is dict else dict(span.attributes or {})
+
+
+def readable_fields(span: ReadableSpan, *, start: bool = False) -> dict[str, Any]:
+    """`readable` as `tracing.line.encode` takes it."""
     context, scope = span.get_span_context(), span.instrumentation_scope
     assert context is not None  # a recorded span has one
     sampled = context.trace_flags.sampled
@@ -124,7 +214,7 @@ def readable_fields(span: ReadableSpan, *, start: bool = False) -> dict[str, Any
         sc.SPAN_ID: format_span_id(context.span_id),
         sc.KIND: sc.KIND_SPAN_START if start else sc.KIND_SPAN,
         sc.LOGGER: scope.name if scope is not None else None,
-        sc.ATTRIBUTES: dict(span.attributes or {}) or None,
+        sc.ATTRIBUTES: _attributes_of(span) or None,
         sc.TRACE_FLAGS: None if sampled else int(context.trace_flags),
         sc.NAME: span.name,
         sc.SPAN_KIND: _KIND_NAMES[span.kind],
@@ -140,11 +230,6 @@ def readable_fields(span: ReadableSpan, *, start: bool = False) -> dict[str, Any
             links=span.links,
         )
     return fields
-
-
-def readable(span: ReadableSpan, *, start: bool = False) -> bytes:
-    """`readable_fields` as a line."""
-    return _encoded(readable_fields(span, start=start))
 
 
 def described(error: BaseException) -> str:

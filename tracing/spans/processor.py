@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
@@ -15,10 +15,6 @@ from tracing.spans.pipeline import fuse
 if TYPE_CHECKING:
     from opentelemetry.context.context import Context
     from opentelemetry.sdk.trace import Span
-
-
-# Spans of these kinds stand for a request or a message, and are announced when they start.
-_ENTRY_KINDS: Final = frozenset((SpanKind.SERVER, SpanKind.CONSUMER))
 
 
 class LineProcessor(SpanProcessor):
@@ -40,7 +36,10 @@ class LineProcessor(SpanProcessor):
             if not span.get_span_context().trace_flags.sampled:
                 return
             foreign.expect(span)
-            if span.parent is None or span.parent.is_remote or span.kind in _ENTRY_KINDS:
+            parent, kind = span.parent, span.kind
+            # Compared by identity: to hash a member of an enumeration is a call.
+            is_entry = kind is SpanKind.SERVER or kind is SpanKind.CONSUMER
+            if is_entry or parent is None or parent.is_remote:
                 foreign.announce(span)
         except Exception as error:
             fuse.failed(error)

@@ -11,9 +11,9 @@ from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, SpanKind
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util import types
 
-from tracing import fastline
 from tracing.context import WANTED_TRACE_ID, get_fields, incoming_fields
 from tracing.scopes import SPAN_KEY, alive, current_context
+from tracing.spans import lines
 from tracing.spans.light import Span
 from tracing.spans.pipeline import SAMPLED, fuse, pipeline
 from tracing.spans.remote import RemoteSpan
@@ -39,11 +39,7 @@ class Tracer(trace.Tracer):
         self.version = version
         self.schema_url = schema_url
         self.attributes = attributes
-        # Pieces of the lines of this tracer's spans: the scope, and names with kinds (`lines` fills these).
-        scope = fastline.logger(name) if name else b""
-        self.span_piece = b',"kind":"span"%b' % scope
-        self.start_piece = b',"kind":"span_start"%b' % scope
-        self.tails: dict[tuple[str, int], bytes] = {}
+        self.pieces = lines.Pieces(name)
 
     @property
     def instrumentation_scope(self) -> InstrumentationScope:
