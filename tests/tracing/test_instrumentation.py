@@ -578,6 +578,34 @@ def test_somebody_else_s_instrumentation_is_not_doubled() -> None:
             FlaskInstrumentor().uninstrument()
 
 
+@pytest.mark.parametrize("framework", ["fastapi", "starlette", "flask"])
+def test_an_application_that_the_program_instrumented_itself(framework: str) -> None:
+    """`instrument_app(app)`, as OpenTelemetry's manual has it: one span a request, and it is theirs."""
+    instrumentor_module = importlib.import_module(f"opentelemetry.instrumentation.{framework}")
+    (instrumentor,) = (
+        getattr(instrumentor_module, name)
+        for name in ("FastAPIInstrumentor", "StarletteInstrumentor", "FlaskInstrumentor")
+        if hasattr(instrumentor_module, name)
+    )
+    with capturing() as captured:
+        tracing.instrument("starlette", "flask")
+        try:
+            if framework == "flask":
+                app: Any = flask_shop()
+                instrumentor.instrument_app(app)
+                app.test_client().get("/orders/7")
+            else:
+                app = importlib.import_module("fastapi").FastAPI() if framework == "fastapi" else Starlette()
+                app.add_route("/orders/{order}", order)
+                instrumentor.instrument_app(app)
+                with serving(app) as url:
+                    requests.get(url + "/orders/7", timeout=DEADLINE_S)
+        finally:
+            tracing.uninstrument()
+    [server] = [span for span in captured.spans if span["span_kind"] == "SERVER"]
+    assert server["logger"].startswith("opentelemetry.instrumentation")
+
+
 def test_names() -> None:
     """Some, all but some; one that nobody knows is an error."""
     with capturing():

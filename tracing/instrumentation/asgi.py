@@ -8,7 +8,15 @@ from typing import Any, Final
 
 from tracing import semconv as sc
 from tracing.handoff import Patch
-from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted, latest
+from tracing.instrumentation.server import (
+    REQUEST,
+    WANTED_HEADERS,
+    Request,
+    fuse,
+    is_on_elsewhere,
+    is_wanted,
+    latest,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -142,7 +150,10 @@ def traced_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        await serve(functools.partial(original, self), scope, receive, send)
+        if is_on_elsewhere(self):
+            await original(self, scope, receive, send)
+        else:
+            await serve(functools.partial(original, self), scope, receive, send)
 
     return call
 

@@ -67,6 +67,11 @@ def is_wanted(path: str) -> bool:
     return not slot.excluded_paths or not any(pattern.search(path) for pattern in slot.excluded_paths)
 
 
+def is_on_elsewhere(app: object) -> bool:
+    """Whether the program has OpenTelemetry's instrumentation on this application: `instrument_app(app)`."""
+    return bool(getattr(app, "_is_instrumented_by_opentelemetry", False))
+
+
 def enter_request(span: trace.Span, caller: Context) -> ScopedContext:
     """Make the span of a request current, and what else the caller sent: baggage goes on to whom we call."""
     if len(caller) > (SPAN_KEY in caller):

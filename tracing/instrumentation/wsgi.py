@@ -8,7 +8,15 @@ from typing import Any, Final
 
 from tracing import semconv as sc
 from tracing.handoff import Patch
-from tracing.instrumentation.server import REQUEST, WANTED_HEADERS, Request, fuse, is_wanted, latest
+from tracing.instrumentation.server import (
+    REQUEST,
+    WANTED_HEADERS,
+    Request,
+    fuse,
+    is_on_elsewhere,
+    is_wanted,
+    latest,
+)
 from tracing.propagation.x_trace_id import HEADER
 
 Environ = dict[str, Any]
@@ -159,6 +167,8 @@ def traced_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def call(self: Any, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if is_on_elsewhere(self):
+            return original(self, environ, start_response)  # type: ignore[no-any-return]
         return serve(functools.partial(original, self), environ, start_response)
 
     return call
