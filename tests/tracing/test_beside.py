@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -184,3 +185,50 @@ def test_spans_that_end_after_their_provider_shut_down_do_no_harm(
         theirs[0].shutdown()
         span.end()
         assert captured.span("late")
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_their_logging_handler(first: str) -> None:
+    """OpenTelemetry's handler exports what it exports alone, with the ids of our span; we record it once."""
+    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+    from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+
+    exporter = InMemoryLogRecordExporter()
+    logs = LoggerProvider()
+    logs.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    root, handler = logging.getLogger(), LoggingHandler(logger_provider=logs)
+    if first == "theirs":
+        root.addHandler(handler)
+    try:
+        with capturing() as captured:
+            if first == "ours":
+                root.addHandler(handler)
+            with tracing.span("work"):
+                log.warning("order %d", 7, extra={"order": 7})
+    finally:
+        root.removeHandler(handler)
+    [line], [exported] = captured.logs, exporter.get_finished_logs()
+    assert exported.log_record.body == line["message"] == "order 7"
+    assert f"{exported.log_record.span_id:016x}" == line["span_id"] == captured.span("work")["span_id"]
+    assert line["attributes"] == {"order": 7}
+
+
+def test_their_ids_in_the_program_s_own_format() -> None:
+    """`LoggingInstrumentor` puts ids on records for formats; they are ours, and no attributes of our lines."""
+    from opentelemetry.instrumentation.logging import LoggingInstrumentor
+
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(otelTraceID)s %(otelSpanID)s %(message)s"))
+    with capturing() as captured:
+        LoggingInstrumentor().instrument()
+        log.addHandler(handler)
+        try:
+            with tracing.span("work"):
+                log.warning("inside")
+        finally:
+            log.removeHandler(handler)
+            LoggingInstrumentor().uninstrument()
+    [line] = [line for line in captured.logs if line["message"] == "inside"]
+    assert stream.getvalue().split() == [line["trace_id"], line["span_id"], "inside"]
+    assert "attributes" not in line
