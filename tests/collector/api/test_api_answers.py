@@ -219,6 +219,13 @@ def test_traces_are_found_by_how_spans_stand(answers: Answers, q: str, found: li
     assert [trace["trace_id"] for trace in narrow] == [one for one in found if one == TRACE and ">" not in q]
 
 
+def test_every_step_of_a_structure_lies_in_the_time(answers: Answers) -> None:
+    """The gateway's span, below which the error is, began before it."""
+    q = "kind:span >> level:ERROR"
+    assert len(answers.traces(q, start=NOW_NS - 60 * S)["traces"]) == 1
+    assert answers.traces(q, start=NOW_NS - 59 * S)["traces"] == []
+
+
 def test_a_structure_of_one_service(answers: Answers) -> None:
     """Filters hold for the record of every step."""
     assert answers.traces("service:gateway >> level:ERROR", service="orders")["traces"] == []
