@@ -214,14 +214,14 @@ def test_their_logging_handler(first: str) -> None:
 
 
 def test_their_ids_in_the_program_s_own_format() -> None:
-    """`LoggingInstrumentor` puts ids on records for formats; they are ours, and no attributes of our lines."""
+    """`LoggingInstrumentor` puts ids on records for formats: ours, and no attributes of our lines."""
     from opentelemetry.instrumentation.logging import LoggingInstrumentor
 
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(otelTraceID)s %(otelSpanID)s %(message)s"))
     with capturing() as captured:
-        LoggingInstrumentor().instrument()
+        LoggingInstrumentor().instrument(inject_trace_context=True, enable_log_auto_instrumentation=False)
         log.addHandler(handler)
         try:
             with tracing.span("work"):
