@@ -109,9 +109,14 @@ def stats_view(
     indexing: JsonObject | None,
 ) -> shapes.StatsObject:
     """The store's counts, or why it has none to give, beside the counters of what fills it."""
-    known = msgspec.structs.asdict(stats) if isinstance(stats, StoreStats) else {}
+    if isinstance(stats, CollectorError):
+        away, known = str(stats), {}
+    elif stats.away is not None:
+        away, known = stats.away, {"durable_seq": stats.durable_seq}
+    else:
+        away, known = None, msgspec.structs.asdict(stats)
     return shapes.StatsObject(
-        store_error=None if known else str(stats),
+        store_error=away,
         **{name: known.get(name) for name in _STORE_FIGURES},
         oldest=time_text(known.get("oldest_ns")),
         newest=time_text(known.get("newest_ns")),

@@ -186,6 +186,8 @@ def _store(pipeline: Pipeline) -> Iterator[Metric]:
         stats = pipeline.store.stats()
     except StoreFailed:
         return  # a cluster that is away; how much waits for it is said by the other rooms
+    if stats.away is not None:
+        return
     kinds = {
         "log": stats.logs,
         "span": stats.spans,

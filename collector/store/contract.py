@@ -134,6 +134,7 @@ class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
     durable_seq: int
     damaged_partitions: int = 0  # set aside since the store was made
     damaged_records: int = 0  # that were in them, as far as is known
+    away: str | None = None  # why nothing but `durable_seq` is known at the moment
     rebuilt_partitions: int = 0  # of the damaged ones, out of what is kept of them beside their index
     rebuilt_records: int = 0  # that are back
 
@@ -141,12 +142,15 @@ class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Keeps records and finds them again. The promises are in the module's docstring."""
 
-    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+    def append(
+        self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+    ) -> Appended:
         """Take a batch in; not durable before `commit`.
 
         Args:
             records: with `seq` rising, or 0 for records that did not go through a write-ahead log.
             check_uids: look each `uid` up first, for senders that may repeat themselves.
+            check_since_ns: what arrived before this time need not be looked at for it.
         Raises:
             StoreFailed: the disk is full or failed; see "Failing" above.
         """
@@ -173,7 +177,10 @@ class Store(Protocol):
         ...
 
     def traces(self, trace_ids: Collection[str], *, records_max: int) -> dict[str, list[Record]]:
-        """Many traces at once, each as `trace` gives it; `records_max` for each; absent ones left out."""
+        """Many traces at once, each as `trace` gives it; `records_max` for each; absent ones left out.
+
+        They come in the order in which they were asked for, so that what is made of them is the same each time.
+        """
         ...
 
     def search(

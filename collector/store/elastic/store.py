@@ -161,8 +161,10 @@ class ElasticStore:
 
     # ---------------------------------------------------------------- writing
 
-    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
-        """See `Store.append`; each record's fate is known when it returns."""
+    def append(
+        self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+    ) -> Appended:
+        """See `Store.append`; each record's fate is known when it returns. Looks in all indices."""
         with self._writing_lock:
             writer = self._writing()
             self._reach()
@@ -386,7 +388,7 @@ class ElasticStore:
     def stats(self) -> StoreStats:
         """See `Store.stats`; bytes are those of every copy that the cluster keeps.
 
-        Of a cluster that has not been reached yet all is zero but `durable_seq`, which we remember.
+        Of a cluster that has not been reached yet nothing is known but `durable_seq`, which we remember.
         """
         durable_seq = self._writer.durable_seq if self._writer is not None else 0
         if self._server is None:
@@ -401,6 +403,7 @@ class ElasticStore:
                 oldest_ns=None,
                 newest_ns=None,
                 durable_seq=durable_seq,
+                away="the cluster has not been reached yet",
             )
         everywhere = ",".join(self.names.streams)
         kinds = {"kinds": {"terms": {"field": n.KIND}}}

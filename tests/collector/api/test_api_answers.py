@@ -276,6 +276,15 @@ def test_stats_say_what_is_known_while_the_store_is_away() -> None:
     assert all(stats[name] is None for name in ("records", "logs", "spans", "bytes", "oldest", "durable_seq"))
 
 
+def test_stats_of_a_cluster_that_was_never_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not zero records: nobody knows how many; what we remember ourselves is told."""
+    store = MemoryStore()
+    unknown = structs.replace(store.stats(), durable_seq=7, away="the cluster has not been reached yet")
+    monkeypatch.setattr(store, "stats", lambda: unknown)
+    stats = Answers(store).stats()
+    assert (stats["store_error"], stats["records"], stats["durable_seq"]) == (unknown.away, None, 7)
+
+
 def test_stats_count_logs_and_spans(answers: Answers) -> None:
     """`records` is both; what does not run is null."""
     stats = answers.stats()
