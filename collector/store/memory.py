@@ -105,7 +105,7 @@ class MemoryStore:
 
     def traces(self, trace_ids: Collection[str], *, records_max: int) -> dict[str, list[Record]]:
         """See `Store.traces`."""
-        found = {trace_id: self.trace(trace_id, records_max=records_max) for trace_id in set(trace_ids)}
+        found = {trace_id: self.trace(trace_id, records_max=records_max) for trace_id in trace_ids}
         return {trace_id: records for trace_id, records in found.items() if records}
 
     def search(

@@ -72,6 +72,14 @@ class ReadingContract:
             OTHER_TRACE: store.trace(OTHER_TRACE, records_max=1),
         }
 
+    def test_many_traces_come_in_the_order_in_which_they_were_asked_for(self, store: Store) -> None:
+        """Whichever that is: what is made of them is then the same each time."""
+        ids = [f"{number:032x}" for number in range(1, 9)]
+        store.append([log(number, trace_id=trace_id) for number, trace_id in enumerate(ids)])
+        store.commit()
+        for asked in (ids, ids[::-1], ids[3:] + ids[:3]):
+            assert list(store.traces(asked, records_max=9)) == asked
+
     def test_a_trace_id_is_taken_literally(self, store: Store) -> None:
         """No pattern, no case, no prefix."""
         store.append([span(1)])

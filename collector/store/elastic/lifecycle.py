@@ -14,7 +14,7 @@ from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.reading import Reader
 from collector.store.elastic.streams import Streams
-from collector.store.elastic.translate import Query, none_of
+from collector.store.elastic.translate import Query, all_of, any_of, none_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Lifecycle:
     def drop_days(self, received_ns: int) -> int:
         """Delete the records of every day of arrival that was over by then, out of indices that stay."""
         midnight_ns = received_ns - received_ns % _DAY_NS
-        return self.delete({"range": {n.OBSERVED: {"lt": timestamp_text(midnight_ns)}}})
+        return self.delete(_arrived_before(midnight_ns))
 
     def delete(self, query: Query) -> int:
         """Take out every document that a query finds, at once; return how many."""
@@ -110,7 +110,7 @@ class Lifecycle:
 
     def _expired(self, index: str, received_ns: int) -> int:
         """How many records an index has when all of them arrived earlier, else 0."""
-        earlier: Query = {"range": {n.OBSERVED: {"lt": timestamp_text(received_ns)}}}
+        earlier = _arrived_before(received_ns)
         try:
             if self._reader.count_documents(index, none_of(earlier)):
                 return 0
@@ -119,3 +119,9 @@ class Lifecycle:
             if error.status == 404:  # another collector was faster
                 return 0
             raise
+
+
+def _arrived_before(received_ns: int) -> Query:
+    """Our records that arrived before a time; one that does not say when it did, before any."""
+    without_time = all_of([{"exists": {"field": n.UID}}, none_of({"exists": {"field": n.OBSERVED}})])
+    return any_of([{"range": {n.OBSERVED: {"lt": timestamp_text(received_ns)}}}, without_time])

@@ -227,7 +227,7 @@ class EmbeddedStore:
         """See `Store.traces`."""
 
         def read(snapshots: Sequence[Snapshot]) -> dict[str, list[Record]]:
-            found = ((one, trace_records(snapshots, one, records_max)) for one in set(trace_ids))
+            found = ((one, trace_records(snapshots, one, records_max)) for one in dict.fromkeys(trace_ids))
             return {trace_id: records for trace_id, records in found if records}
 
         return self._read(read)
