@@ -179,7 +179,7 @@ class Store(Protocol):
     def traces(self, trace_ids: Collection[str], *, records_max: int) -> dict[str, list[Record]]:
         """Many traces at once, each as `trace` gives it; `records_max` for each; absent ones left out.
 
-        They come in the order in which they were asked for, so that what is made of them is the same each time.
+        They come in the order asked for, so that what is made of them is the same each time.
         """
         ...
 
