@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _DISK_ERRORS: Final = (StoreFailed, OSError, sqlite3.Error)  # they pass, or need the operator
+_HOUR_NS: Final = 3_600_000_000_000
 _RESOURCES_MAX: Final = 10_000  # distinct ones that are shared between records
 
 
@@ -209,24 +211,36 @@ class Indexer:
         return self._committed_s + interval_s - time.monotonic()
 
     def _append(self, frames: list[WalFrame]) -> None:
-        for check_uids, run in groupby(frames, key=lambda frame: frame.envelope.check_uids):
+        for check, run in groupby(frames, key=self._check_of):
             records = [
                 one for frame in run for one in self._decoder.records(frame, self._appended_seq, self._counts)
             ]
             if records:
-                self._append_records(records, check_uids)
+                self._append_records(records, check)
                 if self._listener is not None and self._listener.is_listening:
                     self._unheard.append(records)
         with self._changed:
             self._appended_seq = frames[-1].last_seq
 
-    def _append_records(self, records: list[Record], check_uids: bool) -> None:
+    def _check_of(self, frame: WalFrame) -> _Check:
+        """How a frame's records are looked up before they are stored; equal for most neighbours.
+
+        What a foreign sender repeats comes within a window: its cost must not grow with all that is kept.
+        """
+        envelope = frame.envelope
+        if not envelope.check_uids or envelope.digest is None:
+            return _Check(envelope.check_uids, 0)
+        since_ns = self._ledger.foreign_since_ns(envelope.received_ns)
+        return _Check(True, max(0, since_ns - since_ns % _HOUR_NS))
+
+    def _append_records(self, records: list[Record], check: _Check) -> None:
+        append = partial(self._store.append, check_uids=check.uids, check_since_ns=check.since_ns)
         if self._surprises < self._limits.attempts_max:
-            self._take_note(self._store.append(records, check_uids=check_uids))
+            self._take_note(append(records))
             return
         for one in records:
             try:
-                self._take_note(self._store.append([one], check_uids=check_uids))
+                self._take_note(append([one]))
             except _DISK_ERRORS:
                 raise
             except Exception:
@@ -299,6 +313,11 @@ class Indexer:
 
 def _age_s(received_ns: int) -> float:
     return round(max(0, time.time_ns() - received_ns) / 1e9, 3)
+
+
+class _Check(NamedTuple):
+    uids: bool
+    since_ns: int  # what arrived before need not be looked at
 
 
 class _FrameDecoder:

@@ -168,7 +168,7 @@ class Ledger:
                 requests=[(key, state.received_ns, _encoder.encode(state)) for key, state in requests],
                 counters=self._counters,
                 forget_spools_before_ns=now_ns - int(limits.forget_spool_after_s * 1e9),
-                forget_requests_before_ns=now_ns - int(limits.foreign_dedupe_window_s * 1e9),
+                forget_requests_before_ns=self.foreign_since_ns(now_ns),
             )
             self._changed_spools.clear()
             self._changed_requests.clear()
@@ -191,9 +191,13 @@ class Ledger:
         """Whether a damaged ledger was set aside lately, so that senders may repeat what it knew."""
         return self._clock_ns() < self._lost_ns + int(self._limits.doubt_s * 1e9)
 
+    def foreign_since_ns(self, received_ns: int) -> int:
+        """From when on a request of a sender without positions, come at a time, may have come before."""
+        return received_ns - int(self._limits.foreign_dedupe_window_s * 1e9)
+
     def request(self, digest: str) -> RequestState | None:
         """What is durable of a foreign request that came within the dedupe window."""
-        oldest_ns = self._clock_ns() - int(self._limits.foreign_dedupe_window_s * 1e9)
+        oldest_ns = self.foreign_since_ns(self._clock_ns())
         with self._lock:
             state = self._requests.get(digest)
             if state is None or state.received_ns < oldest_ns:

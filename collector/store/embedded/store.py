@@ -33,7 +33,7 @@ from collector.store.embedded import calls, counting, finding, rates
 from collector.store.embedded import schema as sc
 from collector.store.embedded.aside import built_anew, waiting
 from collector.store.embedded.limits import StoreLimits
-from collector.store.embedded.partitions import Partitions, end_of_day_ns, partition_key
+from collector.store.embedded.partitions import Partitions, end_of_day_ns, name_parts, partition_key
 from collector.store.embedded.reading import newest_first, plans, stored_uids, trace_records
 from collector.store.embedded.snapshot import Snapshot, is_panic
 from collector.store.embedded.writing import Writer
@@ -93,11 +93,17 @@ class EmbeddedStore:
 
     # ------------------------------------------------------------ writing
 
-    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+    def append(
+        self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+    ) -> Appended:
         """See `Store.append`."""
         self._check_writable()
         with self._write_lock:
-            return self._writer.append(records, check_uids=check_uids, existing=self.existing)
+
+            def existing(uids: Collection[str]) -> set[str]:
+                return self._read(lambda snapshots: _stored(snapshots, uids, since_ns=check_since_ns))
+
+            return self._writer.append(records, check_uids=check_uids, existing=existing)
 
     def commit(self) -> int:
         """See `Store.commit`."""
@@ -217,7 +223,7 @@ class EmbeddedStore:
 
     def existing(self, uids: Collection[str]) -> set[str]:
         """See `Store.existing`."""
-        return self._read(lambda snapshots: set().union(*(stored_uids(one, uids) for one in snapshots)))
+        return self._read(lambda snapshots: _stored(snapshots, uids, since_ns=0))
 
     def trace(self, trace_id: str, *, records_max: int) -> list[Record]:
         """See `Store.trace`."""
@@ -414,3 +420,9 @@ class EmbeddedStore:
 
     def _snapshots(self) -> list[Snapshot]:
         return [partition.snapshot for partition in self._partitions.all]
+
+
+def _stored(snapshots: Sequence[Snapshot], uids: Collection[str], *, since_ns: int) -> set[str]:
+    """Which of these uids are in partitions of days that were not over at a time."""
+    days = [one for one in snapshots if end_of_day_ns(name_parts(one.name)[0]) > since_ns]
+    return set().union(*(stored_uids(one, uids) for one in days))

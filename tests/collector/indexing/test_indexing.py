@@ -186,8 +186,10 @@ class Failing(MemoryStore):
             self._last_seq = self._durable_seq
             raise StoreFailed("no space left on device")
 
-    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
-        appended = super().append(records, check_uids=check_uids)
+    def append(
+        self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+    ) -> Appended:
+        appended = super().append(records, check_uids=check_uids, check_since_ns=check_since_ns)
         self._maybe_fail()
         return appended
 
@@ -214,7 +216,9 @@ def test_a_store_that_fails_gets_everything_again(
 class Poisoned(MemoryStore):
     """Cannot take one record, for a reason nobody foresaw."""
 
-    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+    def append(
+        self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+    ) -> Appended:
         for record in records:
             if record.message == "13":
                 raise ValueError("unlucky")
@@ -239,7 +243,9 @@ def test_a_record_that_the_store_chokes_on_is_given_up(
 class Picky(MemoryStore):
     """Refuses one record, as the contract allows."""
 
-    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+    def append(
+        self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+    ) -> Appended:
         bad = [record for record in records if record.message == "13"]
         taken = super().append([record for record in records if record not in bad], check_uids=check_uids)
         return Appended(stored=taken.stored, already_stored=0, refused=[(one, "too_odd") for one in bad])
@@ -352,9 +358,11 @@ class DurableMemory(MemoryStore):
         super().append(disk.committed)
         super().commit()
 
-    def append(self, records: Sequence[Record], *, check_uids: bool = False) -> Appended:
+    def append(
+        self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+    ) -> Appended:
         self.disk.step()
-        return super().append(records, check_uids=check_uids)
+        return super().append(records, check_uids=check_uids, check_since_ns=check_since_ns)
 
     def commit(self) -> int:
         self.disk.step()
@@ -420,3 +428,28 @@ def test_the_embedded_store_goes_on_where_it_was(
         ledger.close()
         store.close()
     assert expected == 300
+
+
+def test_only_what_is_imported_is_looked_up_in_everything(
+    log: tuple[Wal, Ledger], running: Callable[[Indexer], Indexer]
+) -> None:
+    """A foreign request comes again within its window, a file any time, a spool never."""
+    wal, ledger = log
+    hour_ns = 3_600_000_000_000
+    checks: list[tuple[bool, int]] = []
+
+    class Watched(MemoryStore):
+        def append(
+            self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
+        ) -> Appended:
+            checks.append((check_uids, check_since_ns))
+            return super().append(records, check_uids=check_uids, check_since_ns=check_since_ns)
+
+    named = line(1)[:-2] + b',"uid":"u"}\n'
+    arrived = {"received_ns": 10 * hour_ns + 5}
+    foreign = Envelope(**arrived, origin=SPOOL, digest="d", end=1, named=True, check_uids=True)
+    wal.append(batch(1))
+    wal.append(WalBatch(foreign, named))
+    wal.append(WalBatch(Envelope(**arrived, named=True, check_uids=True), named))
+    running(Indexer(wal, Watched(), ledger, limits=FAST)).wait_until(wal.last_seq, WAIT_S)
+    assert checks == [(False, 0), (True, 9 * hour_ns), (True, 0)]
