@@ -169,15 +169,16 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
     A caller that stops after an answer may be broken itself. When every service that makes this call
     stops after it, and there are several, it is the answer. When there is only one, it may be either.
     """
-    callers: dict[str, set[str]] = defaultdict(set)
-    for operation, profile in window.seen.operations.items():
-        for token in profile.takes:
-            callers[token].add(operation.service)
     stopped: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         is_own = finding.family == "failure" and finding.explained_by is None
         if finding.after_call and is_own and finding.decades >= EXPLAINS_DECADES_MIN:
             stopped[finding.after_call].append(finding)
+    callers: dict[str, set[str]] = {token: set() for token in stopped}
+    for visit in window.visits if stopped else ():
+        for step in visit.steps:
+            if step.token in callers:
+                callers[step.token].add(visit.operation.service)
     blamed = []
     for token, stops in stopped.items():
         if callers[token] != {finding.service for finding in stops}:

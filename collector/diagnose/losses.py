@@ -55,13 +55,13 @@ def lines_lost(visits: Iterable[Visit], healthy: Profile) -> float:
     Args:
         visits: those whose lines are already left out of account do not count.
     """
+    usual = {operation: known.lines_a_visit for operation, known in healthy.operations.items()}
     expected: dict[str, float] = defaultdict(float)
     written: Counter[str] = Counter()
     for visit in visits:
-        known = healthy.operations.get(visit.operation)
-        if known is not None and LOG in visit.lanes and not visit.node.inferred:
-            expected[visit.node.service] += known.lines_a_visit
-            written[visit.node.service] += len(visit.node.logs)
+        if visit.operation in usual and LOG in visit.lanes and not visit.node.inferred:
+            expected[visit.operation.service] += usual[visit.operation]
+            written[visit.operation.service] += len(visit.node.logs)
     kept = [written[service] / lines for service, lines in expected.items() if lines >= LINES_EXPECTED_MIN]
     return max(0.0, 1 - median(kept)) if len(kept) >= SILENT_SERVICES_MIN else 0.0
 

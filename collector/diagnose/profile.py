@@ -111,10 +111,13 @@ class Profile(msgspec.Struct, kw_only=True):
         visits: Iterable[Visit],
         *,
         is_whole: Callable[[Visit], bool] | None = None,
+        with_steps: bool = True,
     ) -> None:
         """Count these traces too, `visits` being theirs.
 
         Args:
+            with_steps: count also what each visit did, logged and raised; else only how long it took and
+                how it ended.
             is_whole: visits that are not have lost children, whose time is therefore not counted as
                 their own; by default every visit is.
         """
@@ -134,14 +137,17 @@ class Profile(msgspec.Struct, kw_only=True):
             edge = visit.edge
             if edge is not None:
                 crossed.add((edge, visit.trace.trace_id))
-            self._count_visit(visit, edge, is_whole is None or is_whole(visit))
+            profile = self._count_visit(visit, edge, is_whole is None or is_whole(visit))
+            if not with_steps:
+                continue
+            if profile is not None:
+                self._count_steps(profile, visit)
             for raised in {raised.key for raised in raised_in(visit)}:
                 self.exceptions[raised] = self.exceptions.get(raised, 0) + 1
             for step in visit.steps:
                 if step.record.is_error and step.template is not None:
                     key = (step.record.service, step.template.template_id)
-                    profile = self.errors_logged.setdefault(key, LogProfile())
-                    profile.lines += 1
+                    self.errors_logged.setdefault(key, LogProfile()).lines += 1
                     logged.setdefault(key, set()).add(visit.trace.trace_id)
         for key, trace_ids in logged.items():
             self.errors_logged[key].traces += len(trace_ids)
@@ -194,12 +200,13 @@ class Profile(msgspec.Struct, kw_only=True):
         if node.logs:
             add(self.service_lines, node.service, len(node.logs))
 
-    def _count_visit(self, visit: Visit, edge: Edge | None, is_whole: bool) -> None:
+    def _count_visit(self, visit: Visit, edge: Edge | None, is_whole: bool) -> OperationProfile | None:
+        """Returns the profile of its operation; None: there are too many operations."""
         node = visit.node
         profile = self.operations.get(visit.operation)
         if profile is None:
             if len(self.operations) >= OPERATIONS_MAX:
-                return
+                return None
             profile = self.operations[visit.operation] = OperationProfile()
         profile.visits += 1
         profile.errors += is_failure(node.record)
@@ -215,7 +222,7 @@ class Profile(msgspec.Struct, kw_only=True):
             entry = self.entries.setdefault(visit.operation, EntryProfile())
             entry.traces += 1
             entry.duration.add(node.duration_ns, node.start_ns)
-        self._count_steps(profile, visit)
+        return profile
 
     def _count_steps(self, profile: OperationProfile, visit: Visit) -> None:
         shape = visit.shape

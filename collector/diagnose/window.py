@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -47,6 +47,7 @@ class Window:
         self.traces = list(traces)
         self.changes = sorted(changes, key=lambda change: (change.timestamp_ns, change.uid))
         self.known = baseline.profile
+        is_part = visits is not None
         if visits is None:
             visits = visits_of(self.traces, baseline.vocabulary())
             _follow_moved_lines(visits, self.known)
@@ -54,16 +55,19 @@ class Window:
             doubt_lost_lines(visits, self.known)
         self.visits = visits
         self.seen = Profile()
-        self.seen.count(self.traces, self.visits)
+        # Of a part only times and failures are compared by their counts; its steps are counted in the whole.
+        self.seen.count(self.traces, self.visits, with_steps=not is_part)
         self.spans_lost = spans_lost(self.seen, self.known)
         self.silent_services, self.logs_lost = silent_services(self.seen, self.known)
         # In one trace a service that stops early is no smaller a part than one whose lines were lost.
         lost = 0.0 if self.is_one_trace else lines_lost(self.visits, self.known)
         self.lines_lost = 1.0 if self.logs_lost else lost if lost > LINES_LOST_MIN else 0.0
         if self.spans_lost > SPANS_LOST_MIN:
-            whole = Profile()
-            whole.count(self.traces, self.visits, is_whole=self._is_whole)
-            self.seen = whole
+            whole = self._whole_visits()
+            self.seen = Profile()
+            self.seen.count(
+                self.traces, self.visits, is_whole=lambda visit: id(visit) in whole, with_steps=not is_part
+            )
         self.by_operation: dict[Operation, list[Visit]] = defaultdict(list)
         for visit in self.visits:
             if not visit.node.inferred or visit.lanes == (LOG,):
@@ -75,18 +79,28 @@ class Window:
         visits = [visit for visit in self.visits if id(visit.trace) in chosen]
         return Window(traces, baseline, visits=visits, changes=self.changes)
 
-    def _is_whole(self, visit: Visit) -> bool:
-        """Whether most visits that made exactly these calls made no others, which are lost.
+    def _whole_visits(self) -> set[int]:
+        """The visits (by identity) that most likely lost none of their calls.
 
-        So many are whole as healthy ones make these calls and lose none of them; the others look like it.
+        Of those that made exactly the same calls as many are whole as healthy ones make these calls and
+        lose none of them; the others only look like it. They are taken for whole where most are.
         """
-        known = self.known.operations.get(visit.operation)
-        if known is None:
-            return True
-        seen, shape = self.seen.operations[visit.operation], visit.shape
-        calls = sum(step.node is not None for step in visit.steps)
-        whole = known.shapes.get(shape, 0) / known.visits * (1 - self.spans_lost) ** calls
-        return 0 < seen.shapes.get(shape, 0) / seen.visits <= 2 * whole
+        alike: dict[tuple[Operation, int], list[Visit]] = defaultdict(list)
+        runs: Counter[Operation] = Counter()
+        for visit in self.visits:
+            if not visit.node.inferred:
+                alike[visit.operation, visit.shape].append(visit)
+                runs[visit.operation] += 1
+        found: set[int] = set()
+        for (operation, shape), visits in alike.items():
+            known = self.known.operations.get(operation)
+            if known is not None:
+                calls = sum(step.node is not None for step in visits[0].steps)
+                whole = known.shapes.get(shape, 0) / known.visits * (1 - self.spans_lost) ** calls
+                if len(visits) / runs[operation] > 2 * whole:
+                    continue
+            found.update(map(id, visits))
+        return found
 
     @property
     def new_versions(self) -> set[tuple[str, str]]:
