@@ -40,6 +40,9 @@ def search(
         bool | None, typer.Option("--failed/--ok", help="Only traces with, or without, an error.")
     ] = None,
     min_duration: Annotated[str | None, typer.Option(help="Only traces at least as long: 250ms.")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Count the records by the values of a field instead.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
     link: Annotated[bool, typer.Option("--link", help="Give the address of the answer instead.")] = False,
@@ -47,7 +50,7 @@ def search(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find log records and spans, or with --traces whole traces.
+    """Find log records and spans, or with --traces whole traces; docs/search.md has the language.
 
     Traces are also found by how spans stand in them: `service:gateway >> service:payments` (anywhere below),
     `name:checkout > level:ERROR` (a child). Put such a search in quotes, `>` means something to a shell.
@@ -62,19 +65,26 @@ def search(
         asked |= {"error": failed, "min_duration": min_duration, "cursor": cursor}
     elif failed is not None or min_duration is not None:
         raise UsageError("--failed, --ok and --min-duration are about whole traces: add --traces")
+    elif by is None:
+        asked |= {"cursor": cursor, "total": True}
+    if by is not None and (traces or cursor is not None):
+        raise UsageError("--by counts records, all of them at once: leave out --traces and --cursor")
     if link:
-        typer.echo(place_of(url, data_dir).link("traces" if traces else "logs", q=text, **asked))
+        path = "traces" if traces else "logs" if by is None else "logs/facets"
+        typer.echo(place_of(url, data_dir).link(path, q=text, field=by, **asked))
         return
     with asking(url, data_dir) as (place, answers):
         if traces:
-            answer = answers.traces(text, **asked)
+            answer, draw = answers.traces(text, **asked), cli_tables.trace_list_lines
             while not answer["traces"] and answer["cursor"]:  # a rare structure; people want to see one
                 answer = answers.traces(text, **asked | {"cursor": answer["cursor"]})
+        elif by is not None:
+            answer, draw = answers.facets(by, text, **asked), cli_tables.facet_lines
         else:
-            answer = answers.logs(text, **asked, cursor=cursor, total=True)
-    found = answer["traces" if traces else "records"]
-    give(answer, cli_tables.trace_list_lines if traces else cli_tables.record_lines, as_json=as_json)
-    if answer["cursor"]:  # never cut in silence
+            answer, draw = answers.logs(text, **asked), cli_tables.record_lines
+    found = answer["traces" if traces else "records" if by is None else "values"]
+    give(answer, draw, as_json=as_json)
+    if answer.get("cursor"):  # never cut in silence
         complain(f"{_extent(answer, len(found), limit)}; the next ones: --cursor {answer['cursor']}")
     elif not found:
         complain_of_nothing(place, text)

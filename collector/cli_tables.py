@@ -108,6 +108,15 @@ def trace_list_lines(answer: JsonObject, *, width: int | None = None) -> list[Te
     return table_lines(head, rows, right={2, 4, 5}, width=width)
 
 
+def facet_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
+    """The values of a field, the most frequent first."""
+    rows = [
+        [Text(grouped(value["count"]), style="bold"), Text(clean(value["value"]))]
+        for value in answer["values"]
+    ]
+    return table_lines(["records", answer["field"]], rows, right={0}, width=width)
+
+
 def service_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
     """Every service with its counts and lengths."""
     palette = Palette(item["service"] for item in answer["services"])

@@ -47,11 +47,13 @@ COMMANDS = [
     ("templates", "level:ERROR", *WINDOW),
     ("search", "--traces", "--failed", "--min-duration", "1ms", "service:gateway >> service:inventory"),
     ("why", *WINDOW),
+    ("search", "level:>=INFO", "--by", "service"),
 ]
 # What the order was not part of: no record, whichever way it is asked.
 NOTHING_THERE = [
     ("search", "--environment", "nowhere"),
     ("search", "--traces", "--ok"),
+    ("search", "--by", "no.such.field"),
     ("search", "--traces", "service:inventory >> service:gateway"),
     ("map", "--environment", "nowhere"),
     ("services", "--version", "9"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -346,3 +347,20 @@ def test_an_environment_is_found_under_both_its_names(text: str) -> None:
         )
         assert matches(parse_query(text), record)
         assert not matches(parse_query(text.replace("environment", "version")), record)
+
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "search.md"
+EXAMPLES = [
+    example
+    for line in PAGE.read_text().splitlines()
+    if line.startswith("| `")
+    for example in re.findall("`([^`]+)`", line.split(" | ")[0])
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_what_the_page_shows_can_be_asked(example: str) -> None:
+    """Each example of docs/search.md, which are many; a structure where it has the signs of one."""
+    assert len(EXAMPLES) > 15
+    structure = parse_structure(example if "TO 20}" not in example else f"k:{example}", now_ns=10**18)
+    assert len(structure.steps) == 1 + len(re.findall(r"(?<= )>>?(?= )", example))
