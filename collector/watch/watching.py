@@ -42,6 +42,18 @@ TRACES_MAX: Final = 5
 Write = Callable[[str, bytes], None]  # identity and line of a record; returns once it is durable
 
 
+class _State(msgspec.Struct, kw_only=True):
+    """What goes on after a minute."""
+
+    episodes: dict[str, _Episode] = {}  # by service
+    doubted: dict[str, int] = {}  # services that were not quite as usual, and since when, epoch nanoseconds
+
+    @property
+    def is_as_usual(self) -> bool:
+        """Whether the minute is fit to be learned from."""
+        return not self.doubted and all(episode.is_usual for episode in self.episodes.values())
+
+
 class _Episode(msgspec.Struct, kw_only=True):
     """Something that is not as usual, and goes on."""
 
@@ -79,7 +91,7 @@ class Watch:
         self._unsaved = 0
         self._copy: bytes | None = None  # of the steady baseline; None: it has learned since
         self._lock = threading.Lock()  # over the kept baseline and its copy
-        self._episodes: dict[str, _Episode] | None = None  # by service; None: not read from the store yet
+        self._state: _State | None = None  # None: the episodes were not read from the store yet
         self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
         self._seconds = 0.0
         self._stopping = threading.Event()
@@ -112,7 +124,8 @@ class Watch:
                 "baseline_traces": self._kept.steady.profile.traces,
                 "warm": int(self._kept.is_warm),
             }
-        ongoing = sum(not episode.is_usual for episode in (self._episodes or {}).values())
+        episodes = self._state.episodes if self._state is not None else {}
+        ongoing = sum(not episode.is_usual for episode in episodes.values())
         return {**self._counts, **known, "ongoing": ongoing, "seconds": round(self._seconds, 3)}
 
     def baseline(self) -> Baseline | None:
@@ -174,9 +187,9 @@ class Watch:
         return told
 
     def _look(self, start_ns: int, end_ns: int) -> list[FindingEvent]:
-        if self._episodes is None:
-            self._episodes = self._remembered(start_ns)
-        episodes = self._episodes
+        if self._state is None:
+            self._state = _State(episodes=self._remembered(start_ns))
+        state = self._state
         taken = sample(self._store, start_ns, end_ns, status_of=self._status_of)
         self._counts["traces_seen"] += taken.listed
         self._counts["entries_left_out"] += taken.entries_left_out
@@ -188,12 +201,12 @@ class Watch:
         if self._kept.is_warm:
             changes = recorded_changes(self._store, start_ns, end_ns)
             found = look(taken, self._kept.steady, start_ns=start_ns, end_ns=end_ns, changes=changes)
-            episodes, told = _followed(episodes, found.suspicions, start_ns, end_ns)
+            state, told = _followed(state, found.suspicions, start_ns, end_ns)
             for event in told:
                 self._write(*event_line(event))
                 self._counts[f"findings.{event.state}"] += 1
-            self._episodes = episodes  # not before: what could not be told is told at the next attempt
-            if not found.is_whole or any(not episode.is_usual for episode in episodes.values()):
+            self._state = state  # not before: what could not be told is told at the next attempt
+            if not found.is_whole or not state.is_as_usual:
                 self._counts["minutes_not_learned"] += 1
                 return told
         with self._lock:
@@ -267,39 +280,41 @@ _COUNTERS: Final = (
 
 
 def _followed(
-    before: dict[str, _Episode], suspicions: list[Suspicion], start_ns: int, end_ns: int
-) -> tuple[dict[str, _Episode], list[FindingEvent]]:
-    """The episodes after a minute, and what is to be told of it; `before` stays as it is."""
-    episodes: dict[str, _Episode] = {}
+    before: _State, suspicions: list[Suspicion], start_ns: int, end_ns: int
+) -> tuple[_State, list[FindingEvent]]:
+    """The state after a minute, and what is to be told of it; `before` stays as it is."""
+    state = _State()
     told: list[FindingEvent] = []
     for suspicion in suspicions:
         service = suspicion.cause.service
-        known = before.get(service)
-        if known is None:
-            event = _began(suspicion, start_ns, end_ns)
-            episodes[service] = _Episode(began=event)
+        known = before.episodes.get(service)
+        if known is not None:
+            episode = msgspec.structs.replace(known, minutes=known.minutes + 1, quiet=0)
+            if episode.minutes >= USUAL_MINUTES and not episode.is_usual:
+                episode.is_usual = True
+                told.append(_later(episode, "usual", start_ns, end_ns))
+            state.episodes[service] = episode
+        elif suspicion.is_sure or service in before.doubted:
+            event = _began(suspicion, before.doubted.get(service, start_ns), start_ns, end_ns)
+            state.episodes[service] = _Episode(began=event)
             told.append(event)
-            continue
-        episode = msgspec.structs.replace(known, minutes=known.minutes + 1, quiet=0)
-        if episode.minutes >= USUAL_MINUTES and not episode.is_usual:
-            episode.is_usual = True
-            told.append(_later(episode, "usual", start_ns, end_ns))
-        episodes[service] = episode
-    for service, known in before.items():
-        if service in episodes:
+        else:
+            state.doubted[service] = start_ns
+    for service, known in before.episodes.items():
+        if service in state.episodes:
             continue
         episode = msgspec.structs.replace(known, quiet=known.quiet + 1)
         if episode.quiet < QUIET_MINUTES:
-            episodes[service] = episode
+            state.episodes[service] = episode
         elif not episode.is_usual:
             told.append(_later(episode, "ended", start_ns, end_ns))
-    return episodes, told
+    return state, told
 
 
-def _began(suspicion: Suspicion, start_ns: int, end_ns: int) -> FindingEvent:
+def _began(suspicion: Suspicion, began_ns: int, start_ns: int, end_ns: int) -> FindingEvent:
     cause = suspicion.cause
     return FindingEvent(
-        id=episode_id(cause.service, start_ns),
+        id=episode_id(cause.service, began_ns),
         state="began",
         service=cause.service,
         fault=cause.fault,
@@ -308,7 +323,7 @@ def _began(suspicion: Suspicion, start_ns: int, end_ns: int) -> FindingEvent:
         decades=round(suspicion.decades, 1),
         start_ns=start_ns,
         end_ns=end_ns,
-        began_ns=start_ns,
+        began_ns=began_ns,
         entries=[str(entry) for entry in suspicion.entries],
         signals=cause.signals,
         evidence=[item.uid for item in cause.evidence[:EVIDENCE_MAX]],

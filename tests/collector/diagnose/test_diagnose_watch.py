@@ -120,15 +120,59 @@ def test_a_fault_of_some_orders_is_enough(town: Town, faults: Any) -> None:
     assert began.service == "inventory"
 
 
-def test_a_finding_needs_its_decades(town: Town, faults: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be a verdict when somebody asks is not yet worth waking somebody."""
+def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on nothing is sure in one minute."""
+    monkeypatch.setattr("collector.watch.minute.DECADES_SURE", 1_000.0)
+
+
+def test_what_is_not_sure_takes_a_second_minute(
+    town: Town, faults: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began in the first; neither is learned."""
+    doubt(monkeypatch)
+    known = town.watch.stats()["baseline_minutes"]
+    assert town.spend(1, faults.exception()) == []
+    assert town.watch.stats()["ongoing"] == 0
+    [began] = town.spend(1, faults.exception())
+    assert began.began_ns == START_NS + WARM_MINUTES * MINUTE
+    assert began.start_ns == began.began_ns + MINUTE
+    assert town.watch.stats()["baseline_minutes"] == known
+
+
+def test_a_doubt_that_passes_is_not_told(town: Town, faults: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One minute that is not quite as usual, then one that is, then one that is not again."""
+    doubt(monkeypatch)
+    for plan in (faults.exception(), None, faults.exception(), None):
+        assert town.spend(1, plan) == []
+
+
+def test_an_episode_goes_on_while_it_is_doubted(
+    town: Town, faults: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not end and begin again with every weaker minute."""
+    assert len(town.spend(1, faults.exception())) == 1
+    doubt(monkeypatch)
+    assert town.spend(2 * QUIET_MINUTES, faults.exception()) == []
+    assert town.watch.stats()["ongoing"] == 1
+
+
+@pytest.mark.parametrize("name", ["DECADES_SURE", "DECADES_DOUBTED"])
+def test_a_suspicion_needs_its_decades(
+    town: Town, faults: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little less than what is asked for is not enough."""
     town.pass_minute(faults.exception(), share=0.5)
     start_ns = START_NS + (town.minute - 1) * MINUTE
-    taken = sample(town.store, start_ns, start_ns + MINUTE)
-    known = read_baseline_of(town)
+    taken, known = sample(town.store, start_ns, start_ns + MINUTE), read_baseline_of(town)
+
+    def ask() -> list[bool]:
+        found = look(taken, known, start_ns=start_ns, end_ns=start_ns + MINUTE).suspicions
+        return [suspicion.is_sure for suspicion in found]
+
+    assert ask() == [True]
     [suspicion] = look(taken, known, start_ns=start_ns, end_ns=start_ns + MINUTE).suspicions
-    monkeypatch.setattr("collector.watch.minute.DECADES_MIN", suspicion.decades + 0.01)
-    assert look(taken, known, start_ns=start_ns, end_ns=start_ns + MINUTE).suspicions == []
+    monkeypatch.setattr(f"collector.watch.minute.{name}", suspicion.decades + 0.01)
+    assert ask() == ([False] if name == "DECADES_SURE" else [])
 
 
 def read_baseline_of(town: Town) -> Baseline:
