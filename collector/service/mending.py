@@ -21,7 +21,7 @@ INTERVAL_S: Final = 60.0  # between two looks whether something waits to be buil
 class Mendable(Protocol):
     """A store that finds damage in its own files, and can undo some of it. Any thread may ask it to."""
 
-    def scrub(self) -> int:
+    def scrub(self, is_stopping: Callable[[], bool]) -> int:
         """Read every file and compare its checksum; set damaged parts aside; how many there were."""
         ...
 
@@ -76,6 +76,6 @@ class Mending:
         assert self._store is not None
         if time.monotonic() - self._scrubbed_s >= self._scrub_interval_s:
             self._scrubbed_s = time.monotonic()
-            self._store.scrub()
+            self._store.scrub(self._stopping.is_set)
             self._counts["scrubs"] += 1
         self._store.rebuild(self._stopping.is_set)

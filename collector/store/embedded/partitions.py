@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from threading import RLock
 from typing import Final
@@ -124,9 +125,10 @@ class Partitions:
         set_aside(self.directory, path, damage, number=self.state.damaged_partitions)
         write_state(self.directory, self.state)
 
-    def set_damaged_aside(self) -> int:
+    def set_damaged_aside(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
         """Read every file of every partition; set aside what is not as it was written; how many were."""
-        found = [(one, damage) for one in self.all if (damage := damaged_files(one.path / INDEX))]
+        to_read = takewhile(lambda _: not is_stopping(), self.all)
+        found = [(one, damage) for one in to_read if (damage := damaged_files(one.path / INDEX))]
         with self._lock:
             for partition, damage in found:
                 if partition in self.all:

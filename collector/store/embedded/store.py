@@ -155,9 +155,13 @@ class EmbeddedStore:
             self._writer.commit()
             return self._partitions.purge()
 
-    def scrub(self) -> int:
-        """Read every file and compare its checksum; set damaged partitions aside; how many there were."""
-        return self._partitions.set_damaged_aside()
+    def scrub(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """Read every file and compare its checksum; set damaged partitions aside; how many there were.
+
+        Args:
+            is_stopping: is asked before each partition whether to give up.
+        """
+        return self._partitions.set_damaged_aside(is_stopping)
 
     def rebuild(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
         """Build anew what was set aside and is kept once more; how many records are back.

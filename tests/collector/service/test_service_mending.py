@@ -76,7 +76,7 @@ def test_a_failure_is_counted_and_tried_again() -> None:
     tried = threading.Semaphore(0)
 
     class Failing(MemoryStore):
-        def scrub(self) -> int:
+        def scrub(self, is_stopping: Callable[[], bool]) -> int:
             return 0
 
         def rebuild(self, is_stopping: Callable[[], bool]) -> int:

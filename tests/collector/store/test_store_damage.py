@@ -106,6 +106,7 @@ def test_scrub_finds_what_was_not_verified_at_open(directory: Path) -> None:
     flip(index_file(directory, ".store"), 5)
     store = EmbeddedStore.open(directory, limits=StoreLimits(verify_at_open_bytes_max=0))
     assert store.stats().damaged_partitions == 0
+    assert store.scrub(is_stopping=lambda: True) == 0
     assert store.scrub() == 1
     assert (store.stats().damaged_partitions, store.stats().records) == (1, 40)
     assert store.scrub() == 0
