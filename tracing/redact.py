@@ -86,8 +86,11 @@ class Redactor:
         self._keys = re.compile("|".join(map(re.escape, words))) if words else None
         self._patterns = tuple(re.compile(pattern) for pattern in patterns)
         self._emails = emails
-        # What a text must contain for one of the additions to match; a pattern may match anything.
-        self._hints = ("",) if self._patterns else (*words, "@") if emails else tuple(words)
+        # What a text must contain for one of the additions to match, patterns aside.
+        self._hints = (*words, "@") if emails else tuple(words)
+        # Whether a pattern of the operator's is in a text; `None`: there are none. Unlike the built-in rules
+        # it is asked of every formatted message, since it may match what only all the parts together make.
+        self.has_own: Callable[[str], object] | None = _search(self._patterns)
         self.is_telling: Callable[[str], bool] = lru_cache(maxsize=2048)(self._is_telling)
         # Templates of log calls and short texts that are innocent wherever they stand; at most `_KNOWN_MAX`.
         self.known_innocent: set[str] = set()
@@ -102,15 +105,19 @@ class Redactor:
         """
         if not self.looks_innocent(message):
             return False
-        known = self.known_innocent
-        if len(known) >= _KNOWN_MAX:
-            known.clear()
-        if len(template) <= _KNOWN_CHARS_MAX and not _ADJACENT.search(template):
-            known.add(template)
+        if len(self.known_innocent) >= _KNOWN_MAX:
+            self.known_innocent.clear()
+        if not _ADJACENT.search(template):
+            self._remember(template)
         for argument in args:
-            if argument.__class__ is str and len(argument) <= _KNOWN_CHARS_MAX and _is_word(argument):
-                known.add(argument)
+            if argument.__class__ is str and _is_word(argument):
+                self._remember(argument)
         return True
+
+    def _remember(self, text: str) -> None:
+        # A pattern with an anchor may match a part that it did not match inside of the message.
+        if len(text) <= _KNOWN_CHARS_MAX and (self.has_own is None or not self.has_own(text)):
+            self.known_innocent.add(text)
 
     def attributes_look_innocent(self, attributes: Mapping[str, Any], encoded: bytes) -> bool:
         """`looks_innocent` of attributes, from memory where their keys and texts are known.
@@ -130,7 +137,8 @@ class Redactor:
                 if value not in known and not self.learn_innocent("", (value,), value):
                     return False
             elif kind not in _HARMLESS and (kind is not int or value > _CARDLESS_MAX):
-                return self.looks_innocent(encoded.decode())
+                # Patterns of the operator's are for texts, not for texts as JSON quotes them.
+                return self.has_own is None and self.looks_innocent(encoded.decode())
         return True
 
     def looks_innocent(self, encoded: str) -> bool:
@@ -159,7 +167,9 @@ class Redactor:
             or (_CARD_HINT.search(low) is not None and _CARD.search(low) is not None)
         ):
             return False
-        return not self._hints or not any(hint in low for hint in self._hints)
+        if self._hints and any(hint in low for hint in self._hints):
+            return False
+        return self.has_own is None or not self.has_own(encoded)
 
     def cleaned(self, values: list[Any]) -> list[Any]:
         """Copy values without their secrets, in what JSON has words for; each is printed only once."""
@@ -168,7 +178,8 @@ class Redactor:
         except Exception:
             return [self.tree(value) for value in values]
         read: list[Any] = orjson.loads(shown)
-        return read if self.looks_innocent(shown.decode()) else [self.tree(value) for value in read]
+        is_innocent = self.has_own is None and self.looks_innocent(shown.decode())
+        return read if is_innocent else [self.tree(value) for value in read]
 
     def text(self, value: str) -> str:
         """Take every secret out of a text."""
@@ -234,6 +245,25 @@ class Redactor:
     def _taken(self) -> str:
         count("redacted")
         return REDACTED
+
+
+def _search(patterns: tuple[re.Pattern[str], ...]) -> Callable[[str], object] | None:
+    """Whether one of several patterns is in a text.
+
+    One after the other: joined by `|` they lose their literal beginnings, by which `re` finds most of them
+    quickest, and the numbers of their groups.
+    """
+    if len(patterns) < 2:
+        return patterns[0].search if patterns else None
+    searches = [pattern.search for pattern in patterns]
+
+    def search(text: str) -> bool:
+        for has in searches:  # noqa: SIM110  # `any` would make a generator for every text
+            if has(text) is not None:
+                return True
+        return False
+
+    return search
 
 
 def _is_word(text: str) -> bool:

@@ -49,6 +49,9 @@ def library_rows() -> list[Row]:
             contenders=[
                 Contender(name="redaction off", function=f"{LIB}:log_ours_unredacted", operations=40_000),
                 Contender(name="redaction on", function=f"{LIB}:log_ours", operations=40_000),
+                Contender(
+                    name="with own patterns", function=f"{LIB}:log_ours_own_patterns", operations=40_000
+                ),
             ],
             note="What looking for keys and patterns costs; both are spooled to disk.",
         ),

@@ -86,6 +86,16 @@ def log_ours_unredacted(directory: Path, operations: int) -> float:
         return timed(_log_calls(_logger()), operations)
 
 
+def log_ours_own_patterns(directory: Path, operations: int) -> float:
+    """The same as `log_ours` with patterns of the operator's beside the built-in rules."""
+    import tracing
+
+    logging.getLogger().addHandler(logging.NullHandler())
+    _configure(directory, redact_patterns=(r"MRN\d+", r"\bDE\d{20}\b"))
+    with tracing.span("bench"):
+        return timed(_log_calls(_logger()), operations)
+
+
 def log_otel(directory: Path, operations: int) -> float:
     """OpenTelemetry's handler and batch processor inside a span; its exporter throws everything away."""
     from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler

@@ -8,7 +8,7 @@ import string
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import tracing
@@ -235,6 +235,66 @@ def test_additions_are_honoured(secret: str) -> None:
     assert own.text("MRN12345 ann@example.org") == f"{REDACTED} {REDACTED}"
     for text in ("patient", "MRN1", "ann@example.org"):
         assert not own.looks_innocent(text)
+
+
+PATTERNS = [r"MRN\d+", r"\d{5}/\d", r"^x+y$", r"(?i)iban\w+", r"([a-c])\1\1", r'q"\d', "ä{3}"]
+pieces = st.sampled_from(["", "MRN", "7", "x", "xxy", "iban", "c", "cc", 'q"', "ää", "ä"])
+patterns = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=4)
+
+
+@example([r"^x+y$"], [("MRN", "xxy", ""), ("", "", "xxy")], True)
+@example([r"MRN\d+"], [("c", "MRN", ""), ("", "MRN", "7")], False)
+@given(patterns, st.lists(st.tuples(pieces, pieces, pieces), min_size=2, max_size=6), st.booleans())
+def test_own_patterns_see_the_whole_message(
+    given_patterns: list[str], parts: list[tuple[str, str, str]], in_span: bool
+) -> None:
+    """Also one that only template and arguments together make, each of them seen and innocent before."""
+    own = Redactor(patterns=given_patterns)
+    logger = logging.getLogger("app")
+    with capturing(redact_patterns=tuple(given_patterns)) as captured:
+        for template, first, second in parts:
+            logger.info(template + "%s" + second, first)
+            logger.info("%d/%d", 12345 if second else 7, len(first))
+            if in_span:
+                with tracing.span("work" + template, {"a" + first: second, "b": [first + second]}):
+                    logger.info("%s%s", first, second, extra={"extra": template + first})
+        said = [text for record in captured.lines for text in _texts(record)]
+        expected = [
+            text
+            for template, first, second in parts
+            for text in (template + first + second, f"{12345 if second else 7}/{len(first)}")
+        ]
+        in_order = [line["message"] for line in captured.logs if "extra" not in line.get("attributes", {})]
+    assert in_order == [own.text(text) for text in expected]
+    assert all(own.text(text) == text for text in said)
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text of what the program said in a record."""
+    if isinstance(value, dict):
+        return [
+            text
+            for key, item in value.items()
+            if key not in {"timestamp", "trace_id", "span_id", "parent_span_id", "source"}
+            for text in (str(key), *_texts(item))
+        ]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_own_patterns_keep_records_on_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record in which nothing is found is not taken apart because there might be something."""
+    with capturing(redact_patterns=(r"MRN\d+", r"(?i)iban\w+")) as captured:
+        log = logging.getLogger("app")
+        log.info("first of its level")
+        monkeypatch.setattr(Redactor, "cleaned", None)
+        log.info("order %s of %d", "c-1", 7)
+        log.info("order %s of %d", "c-1", 7, extra={"customer": "ann"})
+        with tracing.span("work", order=7, customer="ann"):
+            pass
+        assert captured.messages[-2:] == ["order c-1 of 7"] * 2
+        assert captured.span("work")["attributes"] == {"order": 7, "customer": "ann"}
 
 
 def test_it_can_be_switched_off() -> None:

@@ -155,8 +155,11 @@ def write_usual(record: logging.LogRecord) -> bool:
                 elif argument.__class__ not in _NUMBERS:
                     return False
             message = template % args
-        if fresh and redactor is not None and not redactor.learn_innocent(template, args or (), message):
-            return False
+        if redactor is not None:
+            if fresh and not redactor.learn_innocent(template, args or (), message):
+                return False
+            if redactor.has_own is not None and redactor.has_own(message):
+                return False
 
         ids = b""
         context = get_context()
