@@ -27,7 +27,8 @@ from collector.api import problems, streams
 from collector.api.access import Access, Right
 from collector.api.answers import Answers
 from collector.api.bodies import Bodies, Disconnected
-from collector.api.catalogue import DELIVERIES, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue import ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue_deliveries import DELIVERIES
 from collector.api.ingest import Receiver, Refuse
 from collector.api.metrics import RequestCounts
 from collector.api.openapi import document

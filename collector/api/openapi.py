@@ -10,7 +10,8 @@ import msgspec
 import orjson
 
 from collector.api import problems
-from collector.api.catalogue import DELIVERIES, ENCODING, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue import ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue_deliveries import DELIVERIES, ENCODING
 from collector.api.catalogue_dialects import DIALECTS
 from collector.api.operations import Delivery, Dialect, Order, Page, Question, Removal, Stream
 from collector.api.parameters import Parameter

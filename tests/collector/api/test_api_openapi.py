@@ -10,7 +10,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from collector.api.catalogue import DELIVERIES, ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue import ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
+from collector.api.catalogue_deliveries import DELIVERIES
 from collector.api.catalogue_dialects import DIALECTS
 from collector.api.openapi import document
 from collector.api.problems import KINDS, TYPE_PREFIX, Problem
