@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, Unpack
 
 from collector.api import exports, rates, shapes, templates, views
+from collector.api.asking import Asking
 from collector.api.causes import CauseAnswers
 from collector.api.events import ChangeAnswers, FindingAnswers, Write
 from collector.api.filters import DeploymentFilters, OriginFilters, RecordFilters
@@ -20,18 +21,17 @@ from collector.api.letters import DeadLetterAnswers
 from collector.api.pages import newest_pages
 from collector.api.shapes import JsonObject, plain
 from collector.api.traces import TracesAsked, traces_of
-from collector.api.words import checked_trace_id, read_duration, read_filters, read_structure, read_time
+from collector.api.words import checked_trace_id, read_duration, read_structure
 from collector.errors import NotFound, QueryError, StoreFailed
 from collector.ledger import Ledger
 from collector.model import Trace
-from collector.store.conditions import And, Condition, Range
-from collector.store.contract import EVERYTHING, MINUTE_NS, Store, StoreStats
+from collector.store.conditions import And
+from collector.store.contract import MINUTE_NS, Store, StoreStats
 from collector.store.paging import read_cursor
 from collector.trace.build import build_trace
 from collector.watch import Measures
 
 PAGE_RECORDS_MAX: Final = 1_000  # longest page; whoever wants all of it exports
-WINDOW_DEFAULT_NS: Final = 60 * MINUTE_NS  # of a stretch of time whose beginning nobody named
 CAUSE_WINDOW_DEFAULT_NS: Final = 15 * MINUTE_NS
 
 
@@ -51,7 +51,7 @@ class HasStats(Protocol):
         ...
 
 
-class Answers:
+class Answers(Asking):
     """Answers questions about what a store holds.
 
     Args:
@@ -85,7 +85,7 @@ class Answers:
         self._ledger = ledger
         self._counted = {"intake": intake, "wal": wal, "indexing": indexing}
         self._limits = limits or AnswerLimits()
-        self._clock_ns = clock_ns
+        super().__init__(clock_ns, page_records_max=self._limits.page_records_max)
 
     def trace(self, trace_id: str) -> JsonObject:
         """The call chain of one trace (`shapes.TraceObject`).
@@ -434,54 +434,3 @@ class Answers:
         """What arrived of each process, and what is missing (`shapes.LedgerObject`)."""
         spools = [] if self._ledger is None else self._ledger.spools()
         return plain(shapes.LedgerObject(spools=[views.spool_view(spool) for spool in spools]))
-
-    def to_delete(
-        self,
-        q: str = "",
-        *,
-        start: str | int | None = None,
-        end: str | int | None = None,
-        **filters: Unpack[RecordFilters],
-    ) -> Condition:
-        """What a request to delete means; the arguments are those of `logs`.
-
-        Raises:
-            QueryError: one cannot be understood, or all are empty: nobody deletes everything by mistake.
-        """
-        condition = self.condition(q, **filters)
-        start_ns, end_ns = self._times(start, end)
-        if condition == EVERYTHING and start_ns is None and end_ns is None:
-            raise QueryError("name what is to be deleted: a search, a service, a trace, or a time range")
-        if start_ns is None and end_ns is None:
-            return condition
-        return And((condition, Range("timestamp_ns", low=start_ns, high=end_ns, high_included=False)))
-
-    def condition(
-        self, q: str = "", *, operation: str | None = None, **filters: Unpack[RecordFilters]
-    ) -> Condition:
-        """What a record must fulfil: a search text and the most usual fields.
-
-        Raises:
-            QueryError: one cannot be understood.
-        """
-        return read_filters(q, self._clock_ns(), operation=operation, **filters)
-
-    def _window(
-        self, start: str | int | None, end: str | int | None, default_ns: int = WINDOW_DEFAULT_NS
-    ) -> tuple[int, int]:
-        """A stretch of time with both its ends; by default it ends now, and is `default_ns` long."""
-        start_ns, end_ns = self._times(start, end)
-        end_ns = self._clock_ns() if end_ns is None else end_ns
-        start_ns = end_ns - default_ns if start_ns is None else start_ns
-        if start_ns >= end_ns:
-            raise QueryError("the time range is empty; start must be before end")
-        return start_ns, end_ns
-
-    def _times(self, start: str | int | None, end: str | int | None) -> tuple[int | None, int | None]:
-        now_ns = self._clock_ns()
-        return read_time(start, now_ns), read_time(end, now_ns)
-
-    def _checked_limit(self, limit: int) -> int:
-        if not 1 <= limit <= self._limits.page_records_max:
-            raise QueryError(f"limit {limit}: must be in 1..{self._limits.page_records_max}")
-        return limit
