@@ -6,19 +6,21 @@ import asyncio
 import sys
 from collections.abc import Callable
 from functools import wraps
+from types import CodeType
 from typing import Any, Final
 
-from tracing.context import Snapshot
 from tracing.handoff.deliveries import (
     carrying_put,
     current_delivery,
-    deliver,
     delivering_get,
     end_delivery,
     ending_task_done,
     left_here,
 )
 from tracing.handoff.patch import Patch, Patches
+
+# Coroutines of others that deliver what they get: `wait_for` is to treat them as it treats `Queue.get`.
+getters: Final[set[CodeType]] = set()
 
 
 def _end_before(source: asyncio.Queue[Any]) -> None:
@@ -49,18 +51,19 @@ def _wait_for(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     async def wait_for(fut: Any, timeout: float | None) -> Any:
-        if not task_queues.on or getattr(fut, "cr_code", None) is not asyncio.Queue.get.__code__:
+        code = getattr(fut, "cr_code", None)
+        if not task_queues.on or (code is not asyncio.Queue.get.__code__ and code not in getters):
             return await original(fut, timeout)
         end_delivery()
-        left: list[tuple[Snapshot, Any]] = []
+        left: list[Callable[[], None]] = []
         before = left_here.get()
         left_here.set(left)
         try:
             return await original(fut, timeout)
         finally:
             left_here.set(before)
-            if left:
-                deliver(*left[-1])
+            for make in left[-1:]:
+                make()
 
     return wait_for
 

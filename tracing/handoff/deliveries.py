@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final
 
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span
 
-from tracing.context import NO_FIELDS, Fields, Snapshot, fields_variable, get_fields
+from tracing.context import NO_FIELDS, Snapshot, fields_variable, get_fields
 from tracing.handoff.patch import Patches
 from tracing.health import Fuse
 from tracing.scopes import SPAN_KEY, ScopedContext, current_context, entered_here, get_context, set_context
@@ -84,38 +84,53 @@ class _Contexts:
         self._count = sum(map(len, self._by_id.values()))
 
 
-class _Delivery:
-    """An item's context while it is current, and what to go back to."""
+class Delivery:
+    """An item's context while it is current, and what to go back to.
 
-    __slots__ = ("context", "fields", "fields_before", "previous", "source")
+    Attributes:
+        source: where the item comes from.
+        outer: the delivery that was current before, and is again afterwards.
+        span: that ends with it: a message's; an item of a queue has none.
+        context: OpenTelemetry's, as long as it is current.
+    """
 
-    def __init__(self, snapshot: Snapshot, source: Any) -> None:
+    __slots__ = ("context", "fields_before", "outer", "previous", "source", "span")
+
+    def __init__(self, snapshot: Snapshot, source: Any, span: Span | None = None) -> None:
         self.source = source
+        self.span = span
+        self.outer = delivered.get()
         self.previous, self.fields_before = current_context(), get_fields()
         # Of its own kind, so that it is told from what the getter makes current by itself.
         self.context = Context(snapshot.context)
-        self.fields: Fields = snapshot.fields
         set_context(self.context)
-        fields_variable.set(self.fields)
+        fields_variable.set(snapshot.fields)
         delivered.set(self)
 
-    def end(self) -> None:
-        """Go back, unless something was made current since; then whoever did that goes back to us."""
+    def end(self) -> bool:
+        """Go back, unless something was made current since; then whoever did that goes back to us.
+
+        Returns:
+            Whether it has ended.
+        """
         if get_context() is not self.context:
-            return
-        delivered.set(None)
+            return False
+        if self.span is not None:
+            self.span.end()
+        delivered.set(self.outer)
         set_context(self.previous)
         fields_variable.set(self.fields_before)
+        return True
 
 
-delivered: Final[ContextVar[_Delivery | None]] = ContextVar("tracing.delivery", default=None)
+delivered: Final[ContextVar[Delivery | None]] = ContextVar("tracing.delivery", default=None)
 current_delivery: Final = delivered.get
 
-# Before Python 3.12, `asyncio.wait_for` gets the item in a task of its own; here it leaves what it got.
-left_here: Final[ContextVar[list[tuple[Snapshot, Any]] | None]] = ContextVar("tracing.left", default=None)
+# Before Python 3.12, `asyncio.wait_for` gets the item in a task of its own; here that leaves the delivery.
+left_here: Final[ContextVar[list[Callable[[], None]] | None]] = ContextVar("tracing.left", default=None)
 
 
-def _is_occupied() -> bool:
+def is_occupied() -> bool:
     """Whether the getter has an un-ended span that it made current itself."""
     context = current_context()
     span = context.get(SPAN_KEY)
@@ -123,26 +138,48 @@ def _is_occupied() -> bool:
         return False
     delivery = current_delivery()
     if delivery is not None and context is delivery.context:
-        return False
+        return delivery.span is not None and _is_open(delivery.span)
     while isinstance(context, ScopedContext) and context.previous.get(SPAN_KEY) is span:
         context = context.previous  # a scope inside the span's, such as of baggage
     # Whether somebody else's scope was entered here cannot be found out: it is taken for the getter's own.
     if isinstance(context, ScopedContext) and not entered_here(context):
         return False
+    return _is_open(span)
+
+
+def _is_open(span: Span) -> bool:
     return getattr(span, "end_time", None) is None
 
 
-def deliver(snapshot: Snapshot, source: Any) -> None:
-    """Make an item's context current, where the getter is free for it."""
-    if not _is_occupied():
-        _Delivery(snapshot, source)
+def deliver(make: Callable[[], None]) -> None:
+    """Call what delivers an item's context: here, or where somebody waits for the task that got the item."""
+    left = left_here.get()
+    if left is not None:
+        left.append(make)
+    else:
+        make()
+
+
+def _delivery(snapshot: Snapshot, source: Any) -> None:
+    if not is_occupied():
+        Delivery(snapshot, source)
 
 
 def end_delivery() -> None:
-    """End the context of the item that was got last, if there is one."""
+    """End the context of the item that was got last from a queue, if there is one."""
     delivery = current_delivery()
-    if delivery is not None:
+    if delivery is not None and delivery.span is None:
         delivery.end()
+
+
+def end_deliveries_of(source: Any) -> None:
+    """End what was delivered by a source that is asked for more, and whatever was delivered on top of it."""
+    wanted = current_delivery()
+    while wanted is not None and wanted.source is not source:
+        wanted = wanted.outer
+    while wanted is not None and (delivery := current_delivery()) is not None:
+        if not delivery.end() or delivery is wanted:
+            return
 
 
 # ---------------------------------------------------------------- where items go in and out
@@ -191,11 +228,7 @@ def delivering_get(handoff: Callable[[], Patches]) -> Callable[[Callable[..., An
                 try:
                     snapshot = contexts.take(item)
                     if snapshot is not None and not snapshot.empty:
-                        left = left_here.get()
-                        if left is not None:
-                            left.append((snapshot, self))
-                        else:
-                            deliver(snapshot, self)
+                        deliver(partial(_delivery, snapshot, self))
                 except Exception as error:
                     fuse.failed(error)
             return item

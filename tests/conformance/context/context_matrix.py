@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
+sys.path.insert(0, str(REPOSITORY / "deploy" / "dev"))
+
+from devservers.brokers import BROKERS  # noqa: E402  # found by the line above
+
 PAGE = REPOSITORY / "docs" / "context-matrix.md"
 COLUMNS = ("log ids", "parent", "baggage", "exception", "cancellation", "concurrent")
 SIDES = {"ours": "backtrail", "otel": "OpenTelemetry"}
@@ -62,21 +69,31 @@ def groups() -> list[str]:
     return sorted(path.stem.removeprefix("context_hops_") for path in HERE.glob("context_hops_*.py"))
 
 
-def run_group(side: str, group: str, env: dict[str, str] | None = None) -> list[Row]:
-    """Run one group's hops with one library, in a process of its own.
+def broker(group: str) -> str | None:
+    """The server that a group's hops go through, as its file says."""
+    found = re.search(r'^BROKER = "(\w+)"', (HERE / f"context_hops_{group}.py").read_text(), re.MULTILINE)
+    return found[1] if found else None
+
+
+def run_group(side: str, group: str) -> list[Row]:
+    """Run one group's hops with one library, in a process of its own, with a broker of its own if need be.
 
     Raises:
+        ServerUnavailable: the broker cannot be had here.
         RuntimeError: the process died; with what it said last.
     """
-    with tempfile.TemporaryDirectory(prefix="backtrail-context-") as directory:
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="backtrail-context-"))
         lines = Path(directory) / "lines.ndjson"
         lines.touch()
+        name = broker(group)
+        server = stack.enter_context(BROKERS[name]()) if name else None
         done = subprocess.run(
             [sys.executable, str(HERE / "context_side.py"), side, group, str(lines)],
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
-            env=env,
+            env={**os.environ, "BROKER_URL": server.url} if server else None,
         )
     rows = [_row(side, json.loads(text)) for text in done.stdout.splitlines() if text.startswith('{"hop"')]
     if done.returncode != 0 or not rows:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 from context_matrix import Row, groups, run_group, table
+from devservers import ServerUnavailable
 
 
 @pytest.mark.parametrize("group", groups())
-def test_every_hop_keeps_everything(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_hop_keeps_everything(
+    group: str, capsys: pytest.CaptureFixture[str], need: Callable[[bool, str], None]
+) -> None:
     """Ids in the log line, the parent, baggage; after failures, after cancellation, a thousand at once."""
-    rows = run_group("ours", group)
+    try:
+        rows = run_group("ours", group)
+    except ServerUnavailable as error:
+        need(False, str(error))
+        raise
     peers = run_group("otel", group)
     with capsys.disabled():
         sys.stdout.write(f"\n{table(rows + peers)}\n")

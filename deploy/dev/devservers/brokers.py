@@ -1,0 +1,11 @@
+"""Message brokers by name, started when the first test needs one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from devservers.kafka import Kafka
+from devservers.rabbitmq import RabbitMQ
+from devservers.redis import Redis
+
+BROKERS: Final = {"redis": Redis, "rabbitmq": RabbitMQ, "kafka": Kafka}

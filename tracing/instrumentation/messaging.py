@@ -1,0 +1,185 @@
+"""The spans of messages, apart from the broker that carries them.
+
+A message that is sent has a producer's span, whose ids travel in its headers. What is done with a message
+has a consumer's span: a child of the producer's, current for as long as the consumer works on the message,
+which in a loop is until it asks for the next one. Several messages that come at once have one span together,
+in a trace of its own, with a link to each producer.
+
+Source: OpenTelemetry semantic conventions 1.37, "Messaging spans".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Final
+
+from opentelemetry.context.context import Context
+from opentelemetry.trace import Link, Span, SpanKind
+
+from tracing.context import NO_FIELDS, Fields, Snapshot, bound, current_span, incoming_fields
+from tracing.handoff.deliveries import Delivery, current_delivery, deliver, end_deliveries_of, is_occupied
+from tracing.health import Fuse
+from tracing.propagation import messages
+from tracing.scopes import SPAN_KEY, enter, leave
+from tracing.sink import slot
+from tracing.spans import get_tracer
+from tracing.spans.scopes import SpanScope, fail
+
+SCOPE: Final = "tracing.instrumentation"
+LINKS_MAX: Final = 128  # of one batch's span; OpenTelemetry's limit of links, whatever the batch's size
+
+fuse: Final = Fuse("tracing of messages")
+
+
+def is_wanted() -> bool:
+    """Whether messages are traced now."""
+    return slot.active and not fuse.blown
+
+
+def _attributes(system: str, destination: str, operation: str, kind: str) -> dict[str, Any]:
+    return {
+        "messaging.system": system,
+        "messaging.destination.name": destination,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": kind,
+    }
+
+
+def sending(system: str, destination: str) -> SpanScope:
+    """The span of a message that is being sent, for a `with` block around it."""
+    attributes = _attributes(system, destination, "send", "send")
+    return SpanScope(get_tracer(SCOPE), f"send {destination}", None, SpanKind.PRODUCER, attributes)
+
+
+# ---------------------------------------------------------------- consumers
+
+
+def _started(system: str, destination: str, contexts: Sequence[Context]) -> tuple[Span, Context]:
+    """Begin the span of what is done with messages; return it and the context that it is to be in."""
+    attributes = _attributes(system, destination, "process", "process")
+    parent, links = Context(), None
+    if len(contexts) == 1:
+        parent = contexts[0]
+    else:
+        attributes["messaging.batch.message_count"] = len(contexts)
+        links = [Link(found) for found in map(_span_context, contexts) if found is not None][:LINKS_MAX]
+    options = (f"process {destination}", parent, SpanKind.CONSUMER, attributes, links)
+    span = get_tracer(SCOPE).start_span(*options)
+    return span, Context({**parent, SPAN_KEY: span})
+
+
+def _span_context(context: Context) -> Any:
+    span = context.get(SPAN_KEY)
+    return span.get_span_context() if isinstance(span, Span) else None
+
+
+def _fields(context: Context) -> Fields:
+    found = incoming_fields(context)
+    return Fields(found) if found else NO_FIELDS
+
+
+class processing:  # lower case, as it reads: `with processing(…):`
+    """Work on one message inside its span, which is current in the block; for callbacks.
+
+    An exception that leaves the block is recorded on the span and passes on; nothing of ours is raised.
+
+    Args:
+        headers: of the message.
+    """
+
+    __slots__ = ("_arguments", "_bound", "_scope", "_span")
+
+    def __init__(self, system: str, destination: str, headers: Any) -> None:
+        self._arguments = (system, destination, headers)
+        self._span: Span | None = None
+
+    def __enter__(self) -> None:
+        if not is_wanted():
+            return
+        try:
+            system, destination, headers = self._arguments
+            parent = messages.read(headers)
+            self._span, context = _started(system, destination, [parent])
+            self._bound = bound(**incoming_fields(parent)).__enter__()
+            self._scope = enter(context)
+        except Exception as error:
+            fuse.failed(error)
+            self._span = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        span, self._span = self._span, None
+        if span is None:
+            return
+        if error is not None:
+            fail(span, error, record=True, set_status=True)
+        leave(self._scope)
+        self._bound.__exit__(kind, error, traceback)
+        span.end()
+
+
+def received(system: str, destination: str, headers: Sequence[Any], source: Any) -> None:
+    """Messages have come to a consumer's loop: until `finished`, what it does belongs to them.
+
+    A consumer with an un-ended span of its own keeps that, and gets links to the producers. Never raises.
+
+    Args:
+        headers: of each message.
+        source: what it was asked of, such as the consumer.
+    """
+    if not headers or not is_wanted():
+        return
+    try:
+        deliver(partial(_receive, system, destination, [messages.read(one) for one in headers], source))
+    except Exception as error:
+        fuse.failed(error)
+
+
+def _receive(system: str, destination: str, contexts: Sequence[Context], source: Any) -> None:
+    if is_occupied():
+        own = current_span()
+        for found in map(_span_context, contexts[:LINKS_MAX]):
+            if own is not None and found is not None:
+                own.add_link(found)
+        return
+    span, context = _started(system, destination, contexts)
+    fields = _fields(contexts[0]) if len(contexts) == 1 else NO_FIELDS
+    Delivery(Snapshot.of(context, fields), source, span)
+
+
+def finished(source: Any) -> None:
+    """A source is asked for more, or ends: its consumer is done with what it got last. Never raises."""
+    try:
+        if current_delivery() is not None:
+            end_deliveries_of(source)
+    except Exception as error:
+        fuse.failed(error)
+
+
+def looped(items: Iterator[Any], source: Any, receive: Callable[[Any], None]) -> Iterator[Any]:
+    """Go through what a consumer's generator gives; the body of the loop belongs to each message in turn.
+
+    Args:
+        source: as `receive` names it.
+        receive: tells `received` about an item.
+    """
+    try:
+        while True:
+            finished(source)
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            receive(item)
+            yield item
+    finally:
+        finished(source)
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()

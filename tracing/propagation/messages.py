@@ -1,0 +1,76 @@
+"""Messages as carriers: headers in the shapes that brokers have them, and an envelope for those without.
+
+Whatever is written leaves the body alone, so that a consumer without this library reads its messages as
+before; only the envelope changes it, and is therefore for programs that open it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from opentelemetry.context.context import Context
+
+from tracing.propagation.propagator import extract, inject
+
+Pairs = list[tuple[str, bytes]]
+
+# What an envelope begins with; the first byte is none of UTF-8's, so no text is mistaken for one.
+_MAGIC: Final = b"\xffBTM1"
+_LENGTH_BYTES: Final = 2  # of the headers, which are therefore at most 64 KiB
+
+
+def texts() -> dict[str, str]:
+    """The current trace as headers."""
+    headers: dict[str, str] = inject({})
+    return headers
+
+
+def told_pairs(headers: Any) -> Pairs:
+    """Headers as Kafka has them, with the current trace; of a message that is passed on, in place of the old.
+
+    Args:
+        headers: pairs, or a mapping, or `None`; not changed.
+    """
+    given: Iterable[tuple[str, bytes]] = headers.items() if isinstance(headers, Mapping) else headers or ()
+    added = texts()
+    kept = [(name, value) for name, value in given if str(name).lower() not in _names(added)]
+    return [*kept, *((name, value.encode()) for name, value in added.items())]
+
+
+def told_mapping(headers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Headers as AMQP has them, with the current trace; `headers` is not changed."""
+    added = texts()
+    kept = {name: value for name, value in (headers or {}).items() if str(name).lower() not in _names(added)}
+    return {**kept, **added}
+
+
+def _names(added: Mapping[str, str]) -> set[str]:
+    return {name.lower() for name in added}
+
+
+def read(headers: Any) -> Context:
+    """The context that a message's headers describe: pairs or a mapping, texts or bytes; never an error."""
+    return extract(headers) if headers else Context()
+
+
+def wrap(body: bytes) -> bytes:
+    """Put a message into an envelope that says the current trace, for a broker without headers."""
+    headers = json.dumps(texts()).encode()
+    if len(headers) >= 1 << 8 * _LENGTH_BYTES:
+        return body
+    return b"%b%b%b%b" % (_MAGIC, len(headers).to_bytes(_LENGTH_BYTES, "big"), headers, body)
+
+
+def unwrap(message: bytes) -> tuple[bytes, dict[str, str]]:
+    """Open an envelope: the body, and headers for `tracing.extracted`; any other message is all body."""
+    start = len(_MAGIC) + _LENGTH_BYTES
+    if not message.startswith(_MAGIC) or len(message) < start:
+        return message, {}
+    end = start + int.from_bytes(message[len(_MAGIC) : start], "big")
+    try:
+        headers = json.loads(message[start:end])
+    except ValueError:
+        return message, {}
+    return (message[end:], headers) if isinstance(headers, dict) else (message, {})
