@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from tracing.context import (
         bind,
         bound,
-        current,
         current_span_id,
         current_trace_id,
         declare,
         unbind,
     )
+    from tracing.current import current
     from tracing.errors import ConfigurationError, TracingError
     from tracing.instrumentation import instrument, uninstrument
     from tracing.instrumentation.asgi import asgi
@@ -50,7 +50,7 @@ _HOMES: Final = {
     "bind": "tracing.context",
     "bound": "tracing.context",
     "configure": "tracing.runtime",
-    "current": "tracing.context",
+    "current": "tracing.current",
     "current_span_id": "tracing.context",
     "current_trace_id": "tracing.context",
     "declare": "tracing.context",

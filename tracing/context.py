@@ -1,7 +1,7 @@
 """What is true where the program is now: the current ids, the bound fields, the baggage.
 
-Bound fields are in a variable of ours, which the typed registry of contextvars-extras (`current`) shows
-under a name; the registry costs microseconds, so the hot path reads the variable itself.
+Bound fields are in a variable of ours, read as it is on the hot path; `tracing.current` shows it by name
+and type.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Self
 
-from contextvars_extras import ContextVarDescriptor, ContextVarsRegistry
 from opentelemetry import baggage
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span, format_span_id, format_trace_id
@@ -84,17 +83,6 @@ class Fields(dict[str, Any]):
 NO_FIELDS: Final = Fields({})
 fields_variable: Final[ContextVar[Fields]] = ContextVar("tracing.fields", default=NO_FIELDS)
 get_fields: Final = fields_variable.get
-
-
-class Current(ContextVarsRegistry):
-    """The typed view of what is bound here, for programs that use contextvars-extras themselves."""
-
-    _registry_allocate_on_setattr = False
-
-    fields: ContextVarDescriptor[Fields] = ContextVarDescriptor.from_existing_var(fields_variable)
-
-
-current: Final = Current()  # type: ignore[no-untyped-call]
 
 
 class _Declared:

@@ -319,6 +319,8 @@ def _redactor(settings: Settings) -> Redactor | None:
 
 
 def _limits(given: Any) -> Limits:
+    if given is None and not any(name.startswith("OTEL_") and "LIMIT" in name for name in os.environ):
+        return Limits()  # OpenTelemetry's defaults, without an import that takes longer than all the rest
     from opentelemetry.sdk.trace import SpanLimits
 
     try:
@@ -330,9 +332,7 @@ def _limits(given: Any) -> Limits:
 def _configure_spans(
     settings: Settings, parts: _Parts, sampler: str | Sampler | None, id_generator: IdGenerator | None
 ) -> None:
-    from opentelemetry.sdk.resources import Resource
-
-    pipeline.resource = Resource(dict(parts.resource))
+    pipeline.describe(parts.resource)
     pipeline.limits = parts.limits
     own = settings.sampler if sampler is None or isinstance(sampler, str) else sampler
     pipeline.sample_by(own, settings.sampler_arg)

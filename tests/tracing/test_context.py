@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import tracing
 from tracing import context, health
-from tracing.context import FIELD_CHARS_MAX, FIELDS_MAX, current, get_fields
+from tracing.context import FIELD_CHARS_MAX, FIELDS_MAX, get_fields
+from tracing.current import current
 from tracing.testing import Captured, capturing
 
 log = logging.getLogger("app")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
@@ -134,10 +134,24 @@ class Pipeline:
         self.limits = Limits()
         self.slow_ns = 1_000_000_000
         self.processors: tuple[SpanProcessor, ...] = ()
-        self.resource: Resource | None = None
+        self._resource: Resource | None = None
+        self._resource_attributes: Mapping[str, Any] | None = None
         self.foreign: trace.TracerProvider | None = None
         self.sample_by("parentbased_always_on", 1.0)
         self.draw_ids_from(RandomIds())
+
+    def describe(self, attributes: Mapping[str, Any]) -> None:
+        """Say what process this is, in OpenTelemetry's names."""
+        self._resource, self._resource_attributes = None, attributes
+
+    @property
+    def resource(self) -> Resource | None:
+        """The process as the SDK's spans have it, made for who asks; `None` before `describe`."""
+        if self._resource is None and self._resource_attributes is not None:
+            from opentelemetry.sdk.resources import Resource
+
+            self._resource = Resource(dict(self._resource_attributes))
+        return self._resource
 
     def draw_ids_from(self, ids: Ids) -> None:
         """Use an SDK `IdGenerator`, or ours."""
