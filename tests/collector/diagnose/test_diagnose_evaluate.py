@@ -200,3 +200,6 @@ def test_healthy_minutes_may_be_measured_by_a_baseline_of_ones_own(sample: Path)
     baseline.learn(read_traces(sample / "normal.ndjson.zst"))
     assert false_alarms(sample, baseline=baseline)["false_alarms"] == 0
     assert false_alarms(sample, baseline=baseline, parts=3)["windows"] == 3
+    shutil.copy(sample / "094226.ndjson.zst", sample / "normal.ndjson.zst")  # a fault from end to end
+    assert false_alarms(sample, baseline=baseline)["false_alarms"] >= 1
+    assert false_alarms(sample)["false_alarms"] == 0
