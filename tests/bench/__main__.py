@@ -93,6 +93,17 @@ def library_rows() -> list[Row]:
             bounds={"ours": 0.5},
         ),
         Row(
+            name="start of a process",
+            unit="µs",
+            peer="interpreter alone",
+            contenders=[
+                Contender(name="interpreter alone", function=f"{LIB}:start_without", operations=1),
+                Contender(name="import tracing", function=f"{LIB}:start_imported", operations=1),
+                Contender(name="configure() and a span", function=f"{LIB}:start_configured", operations=1),
+            ],
+            note="Goal: `import tracing` at most 60 ms over the interpreter's own.",
+        ),
+        Row(
             name="exit with 100 000 unsent records, collector away",
             unit="µs",
             peer="without us",
@@ -102,6 +113,34 @@ def library_rows() -> list[Row]:
             ],
             note="From the last statement until the process is gone. Bound: 50 ms longer than without us.",
         ),
+    ]
+
+
+def handoff_rows() -> list[Row]:
+    """What each hand-off inside the process costs; the bound is 1.5 µs more than without it."""
+    steps = {
+        "Queue.put + get": ("queue", 100_000),
+        "Queue.put, then get + task_done by a worker": ("delivery", 100_000),
+        "asyncio.Queue.put_nowait + get": ("asyncio_queue", 100_000),
+        "Thread.start + join": ("thread", 5_000),
+        "ThreadPoolExecutor.submit": ("submit", 50_000),
+    }
+    return [
+        Row(
+            name=f"hand-off: {name}",
+            unit="µs",
+            peer="without",
+            contenders=[
+                Contender(
+                    name="without", function=f"tests.bench.handoffs:{step}_plain", operations=operations
+                ),
+                Contender(
+                    name="handed over", function=f"tests.bench.handoffs:{step}_carried", operations=operations
+                ),
+            ],
+            note="Bound: 1.5 µs more a step (`put`, `get`, `start`, `submit`) than without it.",
+        )
+        for name, (step, operations) in steps.items()
     ]
 
 
@@ -137,7 +176,7 @@ def main() -> int:
     options = parser.parse_args()
     print("\n".join(f"{key}: {value}" for key, value in machine().items()))
     results = []
-    for row in library_rows() + service_rows():
+    for row in library_rows() + handoff_rows() + service_rows():
         if options.only in row.name:
             results.append(
                 measure(row, options.rounds, lambda text: print(f"\r{text:78.78}", end="", file=sys.stderr))

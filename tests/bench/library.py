@@ -241,6 +241,38 @@ def propagate_ours(directory: Path, operations: int) -> float:
         return timed(run, operations)
 
 
+# ------------------------------------------------------------------ the start of a process
+
+
+def _start(program: str, *arguments: str) -> float:
+    """Seconds that a program takes which does nothing else."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, timeout=60)
+    return time.perf_counter() - started
+
+
+def start_without(directory: Path, operations: int) -> float:
+    """The interpreter alone; `operations` is 1."""
+    return _start("pass")
+
+
+def start_imported(directory: Path, operations: int) -> float:
+    """`import tracing`, which no name of it is asked for; `operations` is 1."""
+    return _start("import tracing")
+
+
+def start_configured(directory: Path, operations: int) -> float:
+    """`configure()` and one span, then the end without exit handlers; `operations` is 1."""
+    program = """
+import os, sys, tracing
+tracing.configure(service="bench", spool_dir=sys.argv[1], collector_url=sys.argv[2])
+with tracing.span("work"):
+    pass
+os._exit(0)
+"""
+    return _start(program, str(directory / "spool"), DEAD_COLLECTOR)
+
+
 # ------------------------------------------------------------------ the end of a process
 
 EXIT_RECORDS = 100_000
