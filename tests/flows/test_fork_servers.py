@@ -1,4 +1,4 @@
-"""Servers that fork: each worker logs and traces under its own identity, whatever hooks the server runs.
+"""Servers with several processes: each worker logs and traces under its own identity.
 
 Workers are killed while they answer. Every request that was answered is complete: its log line and its span;
 one whose worker died shows the span as begun, with every line whose log call had returned.
@@ -45,16 +45,25 @@ APP = """
     if "uwsgi" in sys.modules:
         assert not ships(), "a thread in this master can make a worker wait for ever, see spool/forking.py"
 
-    @tracing.wsgi
-    def application(environ, start_response):
-        path = environ["PATH_INFO"]
+    def work(path):
         with tracing.span("work", path=path):
             log.warning("request %s in %d", path, os.getpid())
             if path.startswith("/die"):
                 os.kill(os.getpid(), signal.SIGKILL)
         assert ships()
+        return str(os.getpid()).encode()
+
+    @tracing.wsgi
+    def application(environ, start_response):
+        answer = work(environ["PATH_INFO"])
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [str(os.getpid()).encode()]
+        return [answer]
+
+    @tracing.asgi
+    async def asgi_application(scope, receive, send):
+        answer = work(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": answer})
 """
 
 GUNICORN = [
@@ -66,6 +75,12 @@ SERVERS = {
     "gunicorn sync": GUNICORN,
     "gunicorn gthread": [*GUNICORN, "--threads", "2"],
     "gunicorn gevent": [*GUNICORN, "--worker-class", "gevent"],
+    # These begin afresh; another one is started for each that died. (Granian does so too, and then neither
+    # answers for seconds nor ends when it is told to, with us or without.)
+    "uvicorn": [
+        *["-m", "uvicorn", "--workers", str(WORKERS), "--lifespan", "off", "--port", "{port}"],
+        "app:asgi_application",
+    ],
     # Its workers are made by a fork of its own, without Python's hooks (no --py-call-osafterfork).
     "uwsgi": [
         *["-c", "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])", "--http-socket", "127.0.0.1:{port}"],
@@ -146,7 +161,7 @@ def test_workers_of_a_server(
             time.sleep(0.05)
         answered = ask_all(url, requests, kills)
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         process.wait(60)
     died = {f"/die/{kill}" for kill in range(kills)}
     assert not died & answered.keys()
