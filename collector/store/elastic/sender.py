@@ -11,8 +11,9 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
 
@@ -58,20 +59,27 @@ class BulkSender:
             Unavailable: the server was silent or busy for longer than our patience.
             Forbidden: credentials or privileges; the alarm is `hold`.
         """
-        running: list[Future[Delivered]] = [self._pool.submit(self._deliver, bulk) for bulk in bulks]
-        delivered: Delivered = []
-        failure: Exception | None = None
-        for one in running:
-            try:
-                delivered += one.result()
-            except (Unavailable, Forbidden) as error:
-                failure = failure or error
-        if failure is not None:
-            if isinstance(failure, Forbidden):
-                self.hold = str(failure)
-            raise failure
-        self.hold = None
+        with self.holding():
+            running: list[Future[Delivered]] = [self._pool.submit(self._deliver, bulk) for bulk in bulks]
+            delivered: Delivered = []
+            failure: Exception | None = None
+            for one in running:
+                try:
+                    delivered += one.result()
+                except (Unavailable, Forbidden) as error:
+                    failure = failure or error
+            if failure is not None:
+                raise failure
         return delivered
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Around what storing needs: that it is refused for our credentials' sake is the hold's reason."""
+        try:
+            yield
+        except Forbidden as error:
+            self.hold = str(error)
+            raise
 
     @property
     def in_flight(self) -> int:

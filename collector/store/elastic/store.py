@@ -137,11 +137,9 @@ class ElasticStore:
             return self._server
         with self._reaching:
             if self._server is None:
-                try:
+                with self._sender.holding():
                     server = ask_server(self._connection)
-                except Forbidden as error:
-                    self._sender.hold = str(error)
-                    raise
+                self._sender.hold = None
                 if self._apply:
                     self._apply_templates(server)
                 if self._writer is not None:
@@ -176,11 +174,17 @@ class ElasticStore:
             writer = self._writing()
             if writer.dirty:
                 self._reach()
-                self._streams.refresh()
+                self._refresh()
             durable_seq = writer.commit()
         if time.monotonic() - self._maintained_s > MAINTENANCE_INTERVAL_S:
             self.maintain()
         return durable_seq
+
+    def _refresh(self) -> None:
+        """Make visible what was written; only once that goes, too, there is nothing to hold for."""
+        with self._sender.holding():
+            self._streams.refresh()
+        self._sender.hold = None
 
     def refresh(self) -> None:
         """See `Store.refresh`."""
@@ -207,7 +211,7 @@ class ElasticStore:
             stored += appended.stored
             already_stored += appended.already_stored
             refused += appended.refused
-        self._streams.refresh()
+        self._refresh()
         return Appended(stored=stored, already_stored=already_stored, refused=refused)
 
     def maintain(self) -> None:

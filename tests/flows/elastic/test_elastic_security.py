@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
@@ -133,6 +134,22 @@ def test_a_readers_key_reads_and_cannot_write(open_with: OpenWith) -> None:
         open_with(reader_role, write=False).append(RECORDS)
 
 
+def test_a_key_that_may_write_and_not_make_visible_is_a_hold(open_with: OpenWith) -> None:
+    """Also when the records themselves were taken, and each time anew until the privilege is there."""
+
+    def without_maintenance(names: Names) -> dict[str, Any]:
+        role = collector_role(names)
+        role["indices"][0]["privileges"].remove("maintenance")
+        return role
+
+    store = open_with(without_maintenance)
+    for _ in range(2):
+        store.append(RECORDS)
+        with pytest.raises(Forbidden):
+            store.commit()
+        assert "indices:admin/refresh" in str(store.hold)
+
+
 def test_an_operators_key_does_the_rest(open_with: OpenWith) -> None:
     """Templates, deletion, rollover, retention."""
     store = open_with(operator_role)
@@ -186,7 +203,10 @@ def test_credentials_that_are_taken_away_for_a_while(
         wait_for(lambda: indexing().get("stored", 0) > 0, "nothing is stored")
         server.request("PUT", f"/_security/user/{user}/_disable")
         with CollectorClient(collector.url) as client:
+            wait_for(lambda: "security_exception" in client.health()["detail"], "the hold is not quoted")
             wait_for(lambda: client.health()["status"] == "stalled", "nobody notices")
+        with urlopen(f"{collector.url}/metrics", timeout=30) as page:
+            assert b"\nbacktrail_cluster_held 1" in page.read()
         acknowledged = load.acknowledged
         wait_for(lambda: load.acknowledged > acknowledged + 1_000, "the senders are held up")
         server.request("PUT", f"/_security/user/{user}/_enable")
