@@ -7,7 +7,6 @@ one whose worker died shows the span as begun, with every line whose log call ha
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
