@@ -1,4 +1,4 @@
-"""A program with OpenTelemetry's own SDK and one with ours, in one trace."""
+"""A program with OpenTelemetry's own SDK and one with ours in one trace, also with a relay between them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "deploy" / "dev"))
+
+from devservers.otel_collector import OtelCollector
+from devservers.unavailable import ServerUnavailable
 
 from collector.client import CollectorClient
 
@@ -69,22 +74,18 @@ def dedented(code: str) -> str:
     return "\n".join(line.removeprefix("    ") for line in code.splitlines())
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_both_are_one_chain(
-    protocol: str,
-    collector_process: Callable[..., Any],
-    free_port: Callable[[], int],
-    tmp_path: Path,
-) -> None:
-    """Parents and logs are where they belong, whoever sent them."""
-    grpc_port = free_port()
-    collector = collector_process(grpc_port=str(grpc_port))
-    collector.start()
-    endpoint = collector.url if protocol == "http" else f"http://127.0.0.1:{grpc_port}"
+def check_one_chain(collector: Any, endpoint: str, protocol: str, directory: Path) -> None:
+    """Run both programs; parents and logs are where they belong, whoever sent them.
+
+    Args:
+        endpoint: URL that the stock program sends to.
+        protocol: how it does.
+        directory: for the spool of ours.
+    """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACING_"))},
         "TRACING_COLLECTOR_URL": collector.url,
-        "TRACING_SPOOL_DIR": str(tmp_path / "spool"),
+        "TRACING_SPOOL_DIR": str(directory / "spool"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_EXPORTER_OTLP_INSECURE": "true",
         "STOCK": dedented(STOCK.format(protocol=protocol)),
@@ -114,3 +115,36 @@ def test_both_are_one_chain(
     (log,) = trace["nodes"][2]["logs"]
     assert (log["exception"]["type"], log["exception"]["message"]) == ("ValueError", "card declined")
     assert trace["stray_logs"] == []
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_both_are_one_chain(
+    protocol: str,
+    collector_process: Callable[..., Any],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+) -> None:
+    """The stock program sends straight to our collector."""
+    grpc_port = free_port()
+    collector = collector_process(grpc_port=str(grpc_port))
+    collector.start()
+    endpoint = collector.url if protocol == "http" else f"http://127.0.0.1:{grpc_port}"
+    check_one_chain(collector, endpoint, protocol, tmp_path)
+
+
+@pytest.mark.timeout(2_000)  # the first time it is built
+@pytest.mark.parametrize(("protocol", "compression"), [("http", "zstd"), ("grpc", "gzip")])
+def test_a_stock_collector_stands_in_front(
+    protocol: str, compression: str, collector_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Batched anew and packed, it is the same chain. Skipped where it cannot be built (Go, network)."""
+    collector = collector_process()
+    collector.start()
+    try:
+        relay = OtelCollector(collector.url, compression=compression)
+    except ServerUnavailable as reason:
+        pytest.skip(str(reason))
+    with relay:
+        check_one_chain(
+            collector, relay.http_url if protocol == "http" else relay.grpc_url, protocol, tmp_path
+        )
