@@ -1,4 +1,6 @@
-"""What keeps a store sound: its files are read through now and then, and what was damaged is built anew."""
+"""What keeps a store sound: now and then its files are read through, what was damaged is built anew, and what
+was deleted leaves the disk.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,10 @@ class Mendable(Protocol):
 
     def scrub(self, is_stopping: Callable[[], bool]) -> int:
         """Read every file and compare its checksum; set damaged parts aside; how many there were."""
+        ...
+
+    def purge_beside(self, is_stopping: Callable[[], bool]) -> int:
+        """Take the bytes of deleted records off the disk; how many parts of the store held any."""
         ...
 
     def rebuild(self, is_stopping: Callable[[], bool]) -> int:
@@ -77,5 +83,6 @@ class Mending:
         if time.monotonic() - self._scrubbed_s >= self._scrub_interval_s:
             self._scrubbed_s = time.monotonic()
             self._store.scrub(self._stopping.is_set)
+            self._store.purge_beside(self._stopping.is_set)
             self._counts["scrubs"] += 1
         self._store.rebuild(self._stopping.is_set)

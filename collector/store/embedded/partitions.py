@@ -29,7 +29,7 @@ from collector.store.embedded.damage import damaged_files
 from collector.store.embedded.files import sync_directory
 from collector.store.embedded.limits import StoreLimits
 from collector.store.embedded.partition import INDEX, Partition
-from collector.store.embedded.rewriting import has_deletions, rewritten
+from collector.store.embedded.rewriting import rewritten
 from collector.store.embedded.state import State, read_state, write_state
 
 PARTITIONS: Final = "partitions"
@@ -297,30 +297,37 @@ class Partitions:
         path.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def purge(self) -> int:
-        """Write every partition anew that holds bytes of deleted records; how many were.
+    def rewritten(self, partition: Partition) -> Partition:
+        """A partition without the bytes of what was deleted from it, not yet in its place.
 
         Raises:
-            StoreFailed: the disk is full or failed; what was done stays done.
+            StoreFailed: the disk is full or failed.
         """
-        purged = 0
-        for partition in self.all:
-            if not has_deletions(partition.path):
-                continue
-            partition.close_writer()
-            day, number, generation = name_parts(partition.name)
-            target = self._home / f"{day}.{number}~{generation + 1}"
+        target = self.unfinished(partition.name)
+        shutil.rmtree(target, ignore_errors=True)  # of an attempt that failed
+        try:
+            return rewritten(partition, target, heap_bytes=self.limits.writer_heap_bytes)
+        except OSError as error:
+            raise StoreFailed(f"{partition.path}: cannot be written anew: {error}") from error
+
+    def put_in_place(self, made: Partition, old: Partition) -> None:
+        """Have a rewritten partition take the place of the old one, which must not have changed meanwhile.
+
+        Raises:
+            StoreFailed: the disk is full or failed.
+        """
+        day, number, generation = name_parts(old.name)
+        target = self._home / f"{day}.{number}~{generation + 1}"
+        with self._lock:
             try:
-                made = rewritten(partition, target, heap_bytes=self.limits.writer_heap_bytes)
-            except OSError as error:
-                raise StoreFailed(f"{partition.path}: cannot be written anew: {error}") from error
-            with self._lock:
-                self.all = tuple(made if one is partition else one for one in self.all)
-                self._remove(partition.path)
+                made.path.rename(target)
+                new = Partition(target, read_only=False)
+                self.all = tuple(new if one is old else one for one in self.all)
+                self._remove(old.path)
                 sync_directory(self._home)
                 self.save_state()
-            purged += 1
-        return purged
+            except OSError as error:
+                raise StoreFailed(f"{old.path}: cannot be replaced: {error}") from error
 
     def copy_to(self, target: Path) -> int:
         """Copy every partition as it was at its last commit; how many bytes they have.

@@ -27,22 +27,22 @@ def has_deletions(partition: Path) -> bool:
 
 
 def rewritten(partition: Partition, target: Path, *, heap_bytes: int) -> Partition:
-    """Write what is left of a partition into a new one, which is ready to be used under `target`.
+    """Write what is left of a partition into a new one, which is whole when this returns.
 
+    Args:
+        target: where it grows, unseen; whoever puts it in place renames it.
     Raises:
         StoreFailed: the disk is full or failed.
-        OSError: likewise; nothing is left under the new name.
+        OSError: likewise.
     """
-    unfinished = target.with_name(f".rewrite-{target.name}")
-    made = Partition.create(unfinished, keep_records=partition.keeps_records, replaces=partition.name)
+    made = Partition.create(target, keep_records=partition.keeps_records, replaces=partition.name)
     try:
         made.open_writer(heap_bytes)
         _copy(plan(partition.snapshot, Everything()), made)
         made.commit()
     finally:
         made.close_writer()
-    unfinished.rename(target)
-    return Partition(target, read_only=False)
+    return made
 
 
 def _copy(everything: Plan, made: Partition) -> None:

@@ -29,7 +29,7 @@ from collector.store.contract import (
     StoreStats,
     TraceSummary,
 )
-from collector.store.embedded import calls, counting, finding, rates
+from collector.store.embedded import calls, counting, finding, purging, rates
 from collector.store.embedded import schema as sc
 from collector.store.embedded.aside import built_anew, waiting
 from collector.store.embedded.limits import StoreLimits
@@ -152,8 +152,19 @@ class EmbeddedStore:
         """
         self._check_writable()
         with self._write_lock:
-            self._writer.commit()
-            return self._partitions.purge()
+            return purging.purge(self._partitions, self._writer)
+
+    def purge_beside(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """As `purge`, while others write and read: of all partitions but the newest. Any thread.
+
+        Args:
+            is_stopping: is asked before each partition whether to give up.
+        Raises:
+            StoreFailed: the disk is full or failed; what was done stays done.
+        """
+        self._check_writable()
+        with self._rebuild_lock:
+            return purging.purge_beside(self._partitions, self._writer, self._write_lock, is_stopping)
 
     def scrub(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
         """Read every file and compare its checksum; set damaged partitions aside; how many there were.
@@ -175,6 +186,8 @@ class EmbeddedStore:
         """
         self._check_writable()
         back = 0
+        if not waiting(self._partitions.directory):
+            return back  # most often, and then not after whatever else has the lock
         with self._rebuild_lock:
             for damaged in waiting(self._partitions.directory):
                 target = self._partitions.unfinished(damaged.name)

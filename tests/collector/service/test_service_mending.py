@@ -79,6 +79,9 @@ def test_a_failure_is_counted_and_tried_again() -> None:
         def scrub(self, is_stopping: Callable[[], bool]) -> int:
             return 0
 
+        def purge_beside(self, is_stopping: Callable[[], bool]) -> int:
+            return 0
+
         def rebuild(self, is_stopping: Callable[[], bool]) -> int:
             tried.release()
             raise StoreFailed("the disk is full")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from collector.model import Record
 from collector.store.conditions import Equals
 from collector.store.embedded import EmbeddedStore, StoreLimits
+from collector.store.embedded.partition import Partition
 from collector.store.embedded.partitions import PARTITIONS
 from collector.testing.store_samples import (
     DAY_NS,
@@ -99,3 +102,53 @@ def test_a_crash_between_the_new_and_the_old_leaves_one(tmp_path: Path) -> None:
         assert answers(store) == before
         store.close()
     assert not (tmp_path / "store" / PARTITIONS / "2025-11-24.0").exists()
+
+
+def test_what_nobody_writes_to_is_purged_beside_the_others(tmp_path: Path) -> None:
+    """All but the newest partition; no answer changes, and nothing of the secret stays."""
+    store = EmbeddedStore.open(tmp_path)
+    store.append(records())
+    store.delete(Equals("trace_id", f"{7:032x}"))
+    store.delete(Equals("uid", span(3_000).uid))
+    before = answers(store)
+    assert store.purge_beside(is_stopping=lambda: True) == 0
+    assert store.purge_beside() == 1
+    assert answers(store) == before
+    assert bytes_with(tmp_path, SECRET) == []
+    names = sorted(path.name for path in (tmp_path / PARTITIONS).iterdir())
+    assert names == ["2025-11-24.0~1", "2025-11-25.0"]
+    store.append(numbered([span(4_000, received_ns=START_NS)], first=10_000))
+    store.close()
+    store = EmbeddedStore.open(tmp_path, read_only=True)
+    assert {record.uid for record in store.search(limit=1_000).records} >= {span(4_000).uid}
+    store.close()
+
+
+def test_what_changes_meanwhile_is_purged_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late record, or another deletion, while the partition is written anew: neither is lost."""
+    store = EmbeddedStore.open(tmp_path)
+    store.append(records())
+    store.delete(Equals("uid", "a"))
+    write_anew = store._partitions.rewritten
+
+    def disturbed(change: Callable[[], object]) -> Callable[[Partition], Partition]:
+        def rewritten(partition: Partition) -> Partition:
+            made = write_anew(partition)
+            change()
+            return made
+
+        return rewritten
+
+    late = numbered([span(4_000, received_ns=START_NS)], first=10_000)
+    for change in (lambda: store.append(late), lambda: store.delete(Equals("uid", "b"))):
+        monkeypatch.setattr(store._partitions, "rewritten", disturbed(change))
+        assert store.purge_beside() == 0
+    monkeypatch.setattr(store._partitions, "rewritten", write_anew)
+    before = answers(store)
+    assert store.purge_beside() == 1
+    assert answers(store) == before
+    assert store.existing(["a", "b", late[0].uid]) == {late[0].uid}
+    store.close()
+    assert [path.name for path in (tmp_path / PARTITIONS).glob(".*")] == []
