@@ -103,6 +103,7 @@ def test_nothing_is_said_in_words(
     [
         (("search", "servce:orders"), "servce is no field of ours; did you mean 'service'?"),
         (("search", "leel:ERROR", "service:orders"), "leel is no field of ours; did you mean 'level'?"),
+        (("search", "timestamp:>15m"), "nothing found"),
         (("services", "inventry"), "did you mean 'inventory'?"),
         (("search", "a ("), "(at character 4)"),
         (("search", "--traces", "a >>"), "nothing stands behind >> (at character 5)"),
