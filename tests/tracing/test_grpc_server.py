@@ -134,7 +134,9 @@ def check(captured: Captured, code: int, is_error: bool, exception: str | None) 
 
 
 @pytest.mark.parametrize(
-    ("behavior", "streaming", "code", "is_error", "exception"), CASES, ids=lambda value: str(value)[:25]
+    ("behavior", "streaming", "code", "is_error", "exception"),
+    CASES,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_threads(
     captured: Captured, behavior: Any, streaming: bool, code: int, is_error: bool, exception: str | None
@@ -150,7 +152,9 @@ def test_threads(
 
 
 @pytest.mark.parametrize(
-    ("behavior", "streaming", "code", "is_error", "exception"), AIO_CASES, ids=lambda value: str(value)[:25]
+    ("behavior", "streaming", "code", "is_error", "exception"),
+    AIO_CASES,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_asyncio(
     captured: Captured, behavior: Any, streaming: bool, code: int, is_error: bool, exception: str | None
