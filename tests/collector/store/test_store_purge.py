@@ -108,8 +108,9 @@ def test_what_nobody_writes_to_is_purged_beside_the_others(tmp_path: Path) -> No
     """All but the newest partition; no answer changes, and nothing of the secret stays."""
     store = EmbeddedStore.open(tmp_path)
     store.append(records())
-    store.delete(Equals("trace_id", f"{7:032x}"))
-    store.delete(Equals("uid", span(3_000).uid))
+    store.append(numbered([span(3_001, received_ns=START_NS + DAY_NS)], first=9_000))
+    assert store.delete(Equals("trace_id", f"{7:032x}")) == 2
+    assert store.delete(Equals("uid", span(3_000).uid)) == 1
     before = answers(store)
     assert store.purge_beside(is_stopping=lambda: True) == 0
     assert store.purge_beside() == 1
@@ -142,13 +143,18 @@ def test_what_changes_meanwhile_is_purged_another_time(
         return rewritten
 
     late = numbered([span(4_000, received_ns=START_NS)], first=10_000)
-    for change in (lambda: store.append(late), lambda: store.delete(Equals("uid", "b"))):
+
+    def delete_and_close() -> None:
+        store.delete(Equals("uid", "b"))
+        store._partitions.all[0].close_writer()  # as when too many others are open
+
+    for change in (lambda: store.append(late), delete_and_close):
         monkeypatch.setattr(store._partitions, "rewritten", disturbed(change))
         assert store.purge_beside() == 0
+        assert list((tmp_path / PARTITIONS).glob(".*")) == []
     monkeypatch.setattr(store._partitions, "rewritten", write_anew)
     before = answers(store)
     assert store.purge_beside() == 1
     assert answers(store) == before
     assert store.existing(["a", "b", late[0].uid]) == {late[0].uid}
     store.close()
-    assert [path.name for path in (tmp_path / PARTITIONS).glob(".*")] == []
