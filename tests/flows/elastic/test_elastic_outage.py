@@ -102,6 +102,10 @@ def test_a_server_killed_in_the_middle_of_bulks_and_away_for_a_while(
         assert set(load.statuses) == {200}
         with CollectorClient(scene.collector.url) as client:
             assert client.health()["status"] == "stalled"
+            told = client.stats()
+        assert told["store_error"], "nobody can know what is stored"
+        assert told["records"] is None
+        assert told["indexing"]["lag_records"] >= missed
         away = scene.metrics
         assert away["indexing_lag_records"] >= missed
         assert away["indexing_lag_s"] >= outage_s
