@@ -139,7 +139,9 @@ def test_a_sample_of_both_systems(tmp_path: Path) -> None:
     ("day", "count"),
     [
         ("trainticket-2023-01-29", 186_978),
-        pytest.param("onlineboutique-2022-08-23", 521_791, marks=pytest.mark.soak),
+        pytest.param(
+            "onlineboutique-2022-08-23", 521_791, marks=[pytest.mark.soak, pytest.mark.timeout(3_600)]
+        ),
     ],
 )
 def test_a_recorded_day(tmp_path: Path, shared_rca: Path, day: str, count: int) -> None:
