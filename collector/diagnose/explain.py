@@ -88,7 +88,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 def explain(judgement: Judgement) -> Explanation:
     """Say what a judgement was made from."""
-    window = judgement.window
+    window, seen = judgement.window, judgement.window.seen_in_full()
     found = [finding for suspect in judgement.suspects for finding in suspect.findings]
     ranked = sorted(found, key=lambda finding: -_counts(finding))
     noticed = [
@@ -102,7 +102,7 @@ def explain(judgement: Judgement) -> Explanation:
             counts=round(_counts(finding), 2),
             summary=finding.summary,
             explained_by=finding.explained_by.summary if finding.explained_by is not None else None,
-            figures=figures_of(finding, window.seen, window.known),
+            figures=figures_of(finding, seen, window.known),
             evidence=finding.evidence,
         )
         for rank, finding in enumerate(ranked[:NOTICED_MAX], start=1)
@@ -110,7 +110,7 @@ def explain(judgement: Judgement) -> Explanation:
     return Explanation(
         signals=[_report(name, ranked) for name in SIGNALS],
         noticed=noticed,
-        distributions=_distributions(ranked, window.seen, window.known),
+        distributions=_distributions(ranked, seen, window.known),
     )
 
 

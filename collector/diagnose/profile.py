@@ -12,7 +12,7 @@ import msgspec
 
 from collector.diagnose.raised import raised_in
 from collector.diagnose.spread import Spread
-from collector.diagnose.visits import CALL, LOG, Edge, Operation, Step, Visit, is_failure
+from collector.diagnose.visits import CALL, LOG, Edge, Operation, Step, Visit
 from collector.model import Trace
 from tracing.semconv import SERVICE_VERSION
 
@@ -144,8 +144,8 @@ class Profile(msgspec.Struct, kw_only=True):
                 self._count_steps(profile, visit)
             for raised in {raised.key for raised in raised_in(visit)}:
                 self.exceptions[raised] = self.exceptions.get(raised, 0) + 1
-            for step in visit.steps:
-                if step.record.is_error and step.template is not None:
+            for step in visit.errors:
+                if step.template is not None:
                     key = (step.record.service, step.template.template_id)
                     self.errors_logged.setdefault(key, LogProfile()).lines += 1
                     logged.setdefault(key, set()).add(visit.trace.trace_id)
@@ -209,7 +209,7 @@ class Profile(msgspec.Struct, kw_only=True):
                 return None
             profile = self.operations[visit.operation] = OperationProfile()
         profile.visits += 1
-        profile.errors += is_failure(node.record)
+        profile.errors += visit.failed
         profile.unfinished += not node.finished
         profile.logging += bool(node.logs)
         if edge is None and is_whole:

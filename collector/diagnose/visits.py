@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -90,10 +90,27 @@ class Step:
         return self._template
 
 
+# Name of a step, name of the next, and the steps themselves; None: the span's begin or end.
+Turn = tuple[str, str, Step | None, Step | None]
+
+
 class Visit:
     """One run of an operation."""
 
-    __slots__ = ("answer", "edge", "has_error", "lanes", "node", "operation", "parent", "steps", "trace")
+    __slots__ = (
+        "_turns",
+        "answer",
+        "edge",
+        "errors",
+        "failed",
+        "has_error",
+        "lanes",
+        "node",
+        "operation",
+        "parent",
+        "steps",
+        "trace",
+    )
 
     def __init__(self, node: SpanNode, operation: Operation, parent: Visit | None, trace: Trace) -> None:
         self.node = node
@@ -106,14 +123,22 @@ class Visit:
         )
         self.steps: list[Step] = []
         self.lanes: tuple[str, ...] = LANES  # those in which nothing is known to be missing
-        self.has_error = False  # it, or a span or line below it, is an error
+        self.errors: list[Step] = []  # log lines of level ERROR and above
+        self.failed = is_failure(node.record)
+        self.has_error = self.failed  # it, or a span or line below it, is an error
+        self._turns: list[Turn] | None = None
 
-    def turns(self) -> Iterator[tuple[str, str, Step | None, Step | None]]:
+    def turns(self) -> Sequence[Turn]:
         """Each pair of steps that follow each other in a lane, by name and as they are.
 
         Begins with `BEGIN` and ends, if the span has ended, with `END`, both without a step;
-        repetitions in a row are left out.
+        repetitions in a row are left out. Asked for once the names of steps and the lanes are settled.
         """
+        if self._turns is None:
+            self._turns = list(self._each_turn())
+        return self._turns
+
+    def _each_turn(self) -> Iterator[Turn]:
         for lane in self.lanes:
             before: Step | None = None
             name = BEGIN[lane]
@@ -224,10 +249,11 @@ def _chain(root: SpanNode, trace: Trace, vocabulary: Vocabulary) -> list[Visit]:
         visits.append(visit)
         if node.logs or node.children:
             visit.steps = _steps(node, vocabulary)
+            if node.logs:
+                visit.errors = [step for step in visit.steps if step.is_line and step.record.is_error]
             work.extend((child, visit) for child in reversed(node.children))
     for visit in reversed(visits):  # children before their parents
-        if not visit.has_error:
-            visit.has_error = is_failure(visit.node.record) or any(s.record.is_error for s in visit.steps)
+        visit.has_error = visit.has_error or bool(visit.errors)
         if visit.has_error and visit.parent is not None:
             visit.parent.has_error = True
     return visits

@@ -26,7 +26,7 @@ class Window:
 
     Attributes:
         known: the profile of the baseline.
-        seen: the profile of these traces.
+        seen: the profile of these traces, without the steps, which the signals read for themselves.
         visits: every visit, parents before their children.
         by_operation: those of which it is known what ran; of lost spans those told by their log lines.
         spans_lost: share of spans that never arrived, beyond what is usual.
@@ -47,37 +47,42 @@ class Window:
         self.traces = list(traces)
         self.changes = sorted(changes, key=lambda change: (change.timestamp_ns, change.uid))
         self.known = baseline.profile
-        is_part = visits is not None
         if visits is None:
             visits = visits_of(self.traces, baseline.vocabulary())
             _follow_moved_lines(visits, self.known)
             _recognise_lost_spans(visits, self.known)
             doubt_lost_lines(visits, self.known)
         self.visits = visits
-        self.seen = Profile()
-        # Of a part only times and failures are compared by their counts; its steps are counted in the whole.
-        self.seen.count(self.traces, self.visits, with_steps=not is_part)
+        self._whole: set[int] | None = None  # visits that are; None: all
+        self.seen = self._counted(with_steps=False)
         self.spans_lost = spans_lost(self.seen, self.known)
         self.silent_services, self.logs_lost = silent_services(self.seen, self.known)
         # In one trace a service that stops early is no smaller a part than one whose lines were lost.
         lost = 0.0 if self.is_one_trace else lines_lost(self.visits, self.known)
         self.lines_lost = 1.0 if self.logs_lost else lost if lost > LINES_LOST_MIN else 0.0
         if self.spans_lost > SPANS_LOST_MIN:
-            whole = self._whole_visits()
-            self.seen = Profile()
-            self.seen.count(
-                self.traces, self.visits, is_whole=lambda visit: id(visit) in whole, with_steps=not is_part
-            )
+            self._whole = self._whole_visits()
+            self.seen = self._counted(with_steps=False)
         self.by_operation: dict[Operation, list[Visit]] = defaultdict(list)
         for visit in self.visits:
             if not visit.node.inferred or visit.lanes == (LOG,):
                 self.by_operation[visit.operation].append(visit)
+
+    def seen_in_full(self) -> Profile:
+        """The profile of these traces with all that a baseline has, for those who explain a verdict."""
+        return self._counted(with_steps=True)
 
     def part(self, traces: Sequence[Trace], baseline: Baseline) -> Window:
         """A window of some of these traces."""
         chosen = {id(trace) for trace in traces}
         visits = [visit for visit in self.visits if id(visit.trace) in chosen]
         return Window(traces, baseline, visits=visits, changes=self.changes)
+
+    def _counted(self, *, with_steps: bool) -> Profile:
+        profile, whole = Profile(), self._whole
+        is_whole = None if whole is None else lambda visit: id(visit) in whole
+        profile.count(self.traces, self.visits, is_whole=is_whole, with_steps=with_steps)
+        return profile
 
     def _whole_visits(self) -> set[int]:
         """The visits (by identity) that most likely lost none of their calls.
@@ -139,9 +144,11 @@ def _follow_moved_lines(visits: Sequence[Visit], known: Profile) -> None:
     """
     lines: dict[Operation, dict[str, Step]] = defaultdict(dict)
     for visit in visits:
-        for step in visit.steps:
-            if step.is_line:
-                lines[visit.operation].setdefault(step.token, step)
+        if visit.node.logs:
+            written = lines[visit.operation]
+            for step in visit.steps:
+                if step.token not in written and step.is_line:
+                    written[step.token] = step
     names: dict[tuple[Operation, str], str] = {}
     for operation, written in lines.items():
         profile = known.operations.get(operation)

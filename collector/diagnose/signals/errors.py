@@ -11,7 +11,7 @@ from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.significance import share_decades
-from collector.diagnose.visits import Operation, Step, Visit, is_failure, place
+from collector.diagnose.visits import Operation, Step, Visit, place
 from collector.diagnose.window import Window
 from collector.model import Record
 from tracing.semconv import HTTP_RESPONSE_STATUS_CODE, RPC_GRPC_STATUS_CODE
@@ -27,8 +27,8 @@ def find(window: Window) -> list[Finding]:
 def _templates(window: Window) -> list[Finding]:
     lines: dict[tuple[Operation, str], list[tuple[Visit, Step]]] = defaultdict(list)
     for visit in window.visits:
-        for step in visit.steps:
-            if step.record.is_error and step.template is not None:
+        for step in visit.errors:
+            if step.template is not None:
                 lines[visit.operation, step.template.template_id].append((visit, step))
     found = []
     for (operation, identity), written in lines.items():
@@ -88,7 +88,7 @@ def _region(visit: Visit, error: Step) -> str | None:
 def _statuses(window: Window) -> list[Finding]:
     found = []
     for operation, visits in window.by_operation.items():
-        failed = [visit for visit in visits if is_failure(visit.node.record)]
+        failed = [visit for visit in visits if visit.failed]
         if not failed:
             continue
         known = window.known.operations.get(operation)

@@ -29,6 +29,8 @@ def find(window: Window) -> list[Finding]:
             continue
         too_many: dict[str, list[tuple[Visit, list[Step]]]] = {}
         for visit in visits:
+            if len(visit.node.children) < TIMES_MIN:
+                continue
             counts = Counter(step.token for step in visit.steps if step.node is not None)
             for token, count in counts.items():
                 if known.most.get(token) and count >= TIMES_MIN * known.most[token]:

@@ -15,7 +15,7 @@ from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, length
 from collector.diagnose.shifts import shift_of
 from collector.diagnose.significance import corrected, share_decades
 from collector.diagnose.spread import Spread
-from collector.diagnose.visits import Operation, Visit, is_failure
+from collector.diagnose.visits import Operation, Visit
 from collector.diagnose.window import Window
 
 SIGNAL: Final = "siblings"
@@ -116,7 +116,7 @@ def _finding(
 
 def _fails(visit: Visit) -> bool:
     """Whether the run itself failed; what it called may have failed everywhere."""
-    return is_failure(visit.node.record) or any(step.is_line and step.record.is_error for step in visit.steps)
+    return visit.failed or bool(visit.errors)
 
 
 def _spread(visits: list[Visit]) -> Spread:

@@ -58,12 +58,7 @@ def find(window: Window) -> list[Finding]:
         known = window.known.operations.get(operation)
         if known is None:
             continue
-        turns: dict[tuple[str, str], list[Turn]] = defaultdict(list)
-        passed: Counter[str] = Counter()
-        for visit in visits:
-            for before, after, step, instead in visit.turns():
-                passed[before] += 1
-                turns[before, after].append(Turn(visit, step, instead))
+        passed, turns = _unusual(known, visits)
         for (before, after), taken in turns.items():
             is_call = before.startswith((CALL, BEGIN[CALL]))
             lost = window.spans_lost if is_call else window.lines_lost
@@ -78,6 +73,30 @@ def find(window: Window) -> list[Finding]:
     return found
 
 
+def _unusual(
+    known: OperationProfile, visits: list[Visit]
+) -> tuple[Counter[str], dict[tuple[str, str], list[Turn]]]:
+    """How often each step was passed, and the turns that are taken more often than usual."""
+    passed: Counter[str] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
+    for visit in visits:
+        for before, after, _, _ in visit.turns():
+            counts[before, after] += 1
+    for (before, _), count in counts.items():
+        passed[before] += count
+    more = set()
+    for (before, after), count in counts.items():
+        nexts = known.follows.get(before)  # None: the step itself is new; what led to it is judged
+        if nexts and count * sum(nexts.values()) > nexts.get(after, 0) * passed[before]:
+            more.add((before, after))
+    turns: dict[tuple[str, str], list[Turn]] = defaultdict(list)
+    for visit in visits if more else ():
+        for before, after, step, instead in visit.turns():
+            if (before, after) in more:
+                turns[before, after].append(Turn(visit, step, instead))
+    return passed, turns
+
+
 def _judge(
     operation: Operation,
     known: OperationProfile,
@@ -88,9 +107,7 @@ def _judge(
     runs: int,
     lost: float,
 ) -> Finding | None:
-    nexts = known.follows.get(before)
-    if not nexts:
-        return None  # the step itself is new; what led to it is judged
+    nexts = known.follows[before]
     healthy, healthy_taken = sum(nexts.values()), nexts.get(after, 0)
     # Where some are lost, so many healthy runs would look as if they had not taken the steps between.
     between = max(1, len(_way(known, before, after)))

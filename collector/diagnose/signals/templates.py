@@ -31,16 +31,13 @@ def find(window: Window) -> list[Finding]:
         known = window.known.operations.get(operation)
         if known is None:
             continue
+        # What most healthy runs write is not worth counting: it cannot be much more.
+        usual = {token for token, count in known.takes.items() if 2 * count >= known.visits}
         for visit in visits:
-            if LOG not in visit.lanes:
+            if not visit.node.logs or LOG not in visit.lanes:
                 continue
             for step in visit.steps:
-                # What most healthy runs write, more cannot write: not worth counting.
-                if (
-                    step.is_line
-                    and not step.record.is_error
-                    and 2 * known.takes.get(step.token, 0) < known.visits
-                ):
+                if step.token not in usual and step.is_line and not step.record.is_error:
                     written[operation, step.token].append((visit, step))
     found = (_judge(window, *key, lines) for key, lines in written.items())
     return [finding for finding in found if finding is not None]
