@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
+from collector.api.openapi import document
+from collector.cli import OK, main
 from collector.client import CollectorClient
 from collector.service import Collector
 from collector.settings import Settings
@@ -33,6 +37,15 @@ def pass_minutes(running: Collector, orders: Orders, first: int, count: int, *, 
             assert running.pipeline.drain(PATIENCE_S)
             running.pipeline.watch.look_at(start_ns)
     assert running.pipeline.drain(PATIENCE_S)
+
+
+def verdict_schema() -> dict[str, Any]:
+    """What the OpenAPI document says of a verdict, able to stand alone."""
+    schemas = json.dumps(document("1")["components"]["schemas"])
+    return {"$defs": json.loads(schemas.replace("#/components/schemas/", "#/$defs/")), **_VERDICT}
+
+
+_VERDICT = {"$ref": "#/$defs/VerdictObject"}
 
 
 def metric(running: Collector, name: str) -> float:
@@ -66,7 +79,14 @@ def test_a_finding_is_a_record_an_answer_and_a_figure(tmp_path: Path, orders_of_
             )
             assert asked["services"][0] == "watched-stock"
             assert asked["traces_compared"] == WARM_MINUTES * 20
-            alone = client.root_cause(found["traces"][0])
+            assert "explanation" not in asked
+            alone = client.root_cause(found["traces"][0], explain=True)
+            jsonschema_rs.validate(verdict_schema(), alone)
+            assert alone["explanation"]["noticed"][0]["service"] == "watched-stock"
+            page = tmp_path / "why.html"
+            command = ["why", found["traces"][0], "--url", running.url, "--html", str(page)]
+            assert main(command) == OK
+            assert found["traces"][0] in page.read_text(encoding="utf-8")
             assert alone["services"][0] == "watched-stock"
             assert alone["traces_compared"] == WARM_MINUTES * 20
     with Collector(settings) as running:
