@@ -214,6 +214,49 @@ def test_excluded_paths() -> None:
     assert captured.spans == []
 
 
+def test_channels() -> None:
+    """A request through the router has one span, Django's inside it none; a connection has one as well."""
+    from asgiref.testing import ApplicationCommunicator
+    from channels.generic.websocket import AsyncWebsocketConsumer
+    from channels.routing import ProtocolTypeRouter
+
+    class Consumer(AsyncWebsocketConsumer):  # type: ignore[misc]
+        async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
+            log.info("order %s", text_data)
+            await self.send(text_data="done")
+
+    _django()
+    app = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": Consumer.as_asgi()})
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+            assert (await client.get("/orders/7")).headers["X-Trace-ID"]
+        headers = [(b"traceparent", f"00-{TRACE_ID}-{1:016x}-01".encode())]
+        scope = {"type": "websocket", "path": "/socket", "headers": headers, "query_string": b""}
+        connection = ApplicationCommunicator(app, scope)
+        await connection.send_input({"type": "websocket.connect"})
+        assert (await connection.receive_output())["type"] == "websocket.accept"
+        await connection.send_input({"type": "websocket.receive", "text": "8"})
+        assert (await connection.receive_output())["text"] == "done"
+        await connection.send_input({"type": "websocket.disconnect", "code": 1000})
+        await connection.wait()
+
+    with capturing(level="INFO") as captured:
+        tracing.instrument("django", "channels")
+        try:
+            asyncio.run(main())
+        finally:
+            tracing.uninstrument()
+    request, connection = [span for span in captured.spans if span["span_kind"] == "SERVER"]
+    assert request["name"] == "GET /orders/<int:order>"
+    assert (connection["name"], connection["trace_id"]) == ("WEBSOCKET", TRACE_ID)
+    assert [line["span_id"] for line in captured.logs if line["logger"] == "app"] == [
+        request["span_id"],
+        connection["span_id"],
+    ]
+
+
 # ---------------------------------------------------------------- WebSockets
 
 

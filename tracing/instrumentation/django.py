@@ -1,4 +1,4 @@
-"""Requests that Django answers, over WSGI and over ASGI."""
+"""Requests that Django answers, over WSGI and over ASGI, and connections of Channels."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def asgi_patches() -> list[Patch]:
     """What makes Django's ASGI applications trace their requests; needs `django.core.handlers.asgi`."""
     handlers = import_module("django.core.handlers.asgi")
     return [Patch(handlers.ASGIHandler, "__call__", asgi.traced_call)]
+
+
+def channels_patches() -> list[Patch]:
+    """What makes the router of Channels trace its connections; needs `channels.routing`."""
+    return [Patch(import_module("channels.routing").ProtocolTypeRouter, "__call__", asgi.traced_call)]
 
 
 def view_patches() -> list[Patch]:

@@ -108,6 +108,7 @@ ENTRIES: Final = (
         _made_by("django", "asgi_patches"),
         instrumentor="DjangoInstrumentor",
     ),
+    _own("channels", "channels.routing", _made_by("django", "channels_patches")),
     _own(
         "aiohttp-server",
         "aiohttp.web",
