@@ -110,9 +110,9 @@ def timed(call: Callable[[], Any], times: int) -> tuple[float, float, float]:
     return statistics.median(taken), max(taken), statistics.median(on_processor)
 
 
-def ingest(directory: Path, count: int, batch_records: int) -> dict[str, float]:
+def ingest(directory: Path, count: int, batch_records: int, *, keep_records: bool) -> dict[str, float]:
     """Append and commit everything; rates leave the making of the records out."""
-    store = EmbeddedStore.open(directory)
+    store = EmbeddedStore.open(directory, limits=StoreLimits(keep_records=keep_records))
     spent = spent_cpu = 0.0
     slowest_commit = 0.0
     records = make_records(count)
@@ -190,13 +190,21 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--batch", type=int, default=1_000)
     parser.add_argument("--directory", type=Path, help="keep the store here (and use one that is there)")
+    parser.add_argument(
+        "--keep-records",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="each record once more beside the index, as the service does by default",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     home = options.directory or Path(tempfile.mkdtemp(prefix="backtrail-bench-"))
     try:
         results: dict[str, Any] = {}
         if not (home / "partitions").exists():
-            results["ingest"] = ingest(home, options.records, options.batch)
+            results["ingest"] = ingest(
+                home, options.records, options.batch, keep_records=options.keep_records
+            )
         results["queries ms"] = queries(home, options.records)
     finally:
         if options.directory is None:
