@@ -68,19 +68,12 @@ def _wait_for(original: Callable[..., Any]) -> Callable[..., Any]:
     return wait_for
 
 
-def _handoff() -> Patches:
-    return task_queues
-
-
-def _stored(source: Any) -> Any:
-    return source._queue
-
-
-task_queues: Final = Patches(
-    Patch(asyncio.Queue, "_put", carrying_put(_handoff, _stored)),
-    Patch(asyncio.Queue, "_get", delivering_get(_handoff)),
-    Patch(asyncio.PriorityQueue, "_put", carrying_put(_handoff, _stored)),
-    Patch(asyncio.PriorityQueue, "_get", delivering_get(_handoff)),
+task_queues: Final = Patches()
+task_queues.add(
+    Patch(asyncio.Queue, "_put", carrying_put(task_queues, "_queue")),
+    Patch(asyncio.Queue, "_get", delivering_get(task_queues)),
+    Patch(asyncio.PriorityQueue, "_put", carrying_put(task_queues, "_queue")),
+    Patch(asyncio.PriorityQueue, "_get", delivering_get(task_queues)),
     Patch(asyncio.Queue, "get", _get),
     Patch(asyncio.Queue, "get_nowait", _get_nowait),
     Patch(asyncio.Queue, "task_done", ending_task_done),

@@ -13,7 +13,7 @@ The rules, so that a long-lived worker belongs to the item that it works on and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any, Final
@@ -21,67 +21,64 @@ from typing import Any, Final
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span
 
-from tracing.context import NO_FIELDS, Snapshot, fields_variable, get_fields
+from tracing.context import NO_FIELDS, Fields, fields_variable, get_fields
 from tracing.handoff.patch import Patches
 from tracing.health import Fuse
 from tracing.scopes import SPAN_KEY, ScopedContext, current_context, entered_here, get_context, set_context
+from tracing.spans import Span as LightSpan
 
 fuse: Final = Fuse("hand-off through queues")
 
-_BESIDE: Final = "_backtrail_contexts"  # in a queue's __dict__: the contexts of its items
+BESIDE: Final = "_backtrail_contexts"
+_NOTHING: Final = Context()
 _SPARE_MAX: Final = 64  # contexts without an item, of a queue whose items were taken out by other means
 
 
-_NOTHING: Final = Snapshot.of(Context(), NO_FIELDS)
+# In a queue's __dict__: of each item, by its identity, the entry that says its context; several entries in a
+# list for one object that is there several times. The item is held, so that no other gets its identity.
+Entry = tuple[Any, Context, Fields]
 
 
-class _Contexts:
-    """The contexts of one queue's items, found by the identity of the item.
+def note(queue: Any, stored: Any, item: Any, context: Context, fields: Fields) -> None:
+    """Keep the context of an item, an empty one too, that comes to those which are `stored`.
 
-    All of it happens where the queue itself is changed: under its lock, or on its event loop. Items are
-    held, so that no other object can get the identity of one that left in a way of its own.
+    All of it happens where the queue itself is changed: under its lock, or on its event loop.
     """
-
-    __slots__ = ("_by_id", "_count")
-
-    def __init__(self, stored: Iterable[Any]) -> None:
-        self._by_id: dict[int, list[tuple[Any, Snapshot]]] = {}
-        self._count = 0
-        for item in stored:
-            self._add(item, _NOTHING)
-
-    def put(self, item: Any, snapshot: Snapshot, stored: Any) -> None:
-        """Keep the context of an item that comes to those which are `stored`; an empty one, too.
-
-        One object may be there several times, such as `None`, and each time has its own.
-        """
-        size = len(stored)
-        if not size:
-            self._by_id.clear()
-            self._count = 0
-        elif self._count > 2 * size + _SPARE_MAX:
-            self._prune(stored)
-        self._add(item, snapshot)
-
-    def _add(self, item: Any, snapshot: Snapshot) -> None:
-        self._by_id.setdefault(id(item), []).append((item, snapshot))
-        self._count += 1
-
-    def take(self, item: Any) -> Snapshot | None:
-        """The context of an item that leaves; of one that is there several times, the oldest."""
-        found = self._by_id.get(id(item))
-        if found is None:
-            return None
-        snapshot = found.pop(0)[1]
-        self._count -= 1
-        if not found:
-            del self._by_id[id(item)]
-        return snapshot
-
-    def _prune(self, stored: Any) -> None:
+    entries = queue.__dict__.get(BESIDE)
+    if entries is None:
+        entries = queue.__dict__[BESIDE] = {}
+        for other in stored:
+            _add(entries, other, (other, _NOTHING, NO_FIELDS))
+    elif not stored:
+        entries.clear()  # what is left belongs to items that were taken out by other means
+    elif len(entries) > 2 * len(stored) + _SPARE_MAX:
         there = set(map(id, stored))
-        self._by_id = {key: found for key, found in self._by_id.items() if key in there}
-        self._count = sum(map(len, self._by_id.values()))
+        for key in [key for key in entries if key not in there]:
+            del entries[key]
+    _add(entries, item, (item, context, fields))
+
+
+def _add(entries: dict[int, Any], item: Any, entry: Entry) -> None:
+    known = entries.setdefault(id(item), entry)
+    if known is not entry:
+        if known.__class__ is list:
+            known.append(entry)
+        else:
+            entries[id(item)] = [known, entry]
+
+
+def _take_first(entries: dict[int, Any], found: list[Entry]) -> Entry:
+    """Of an object that is there several times, the entry that is oldest; the others are kept."""
+    entry = found.pop(0)
+    if found:
+        entries[id(entry[0])] = found
+    return entry
+
+
+class Delivered(Context):
+    """A context that came with an item: whoever gets it has not made it current by itself."""
+
+    __slots__ = ()
 
 
 class Delivery:
@@ -96,15 +93,16 @@ class Delivery:
 
     __slots__ = ("context", "fields_before", "outer", "previous", "source", "span")
 
-    def __init__(self, snapshot: Snapshot, source: Any, span: Span | None = None) -> None:
+    def __init__(self, context: Context, fields: Fields, source: Any, span: Span | None = None) -> None:
         self.source = source
         self.span = span
-        self.outer = delivered.get()
-        self.previous, self.fields_before = current_context(), get_fields()
-        # Of its own kind, so that it is told from what the getter makes current by itself.
-        self.context = Context(snapshot.context)
+        self.outer = current_delivery()
+        self.previous = current_context()
+        self.fields_before = get_fields()
+        self.context = Delivered(context)
         set_context(self.context)
-        fields_variable.set(snapshot.fields)
+        if fields is not self.fields_before:
+            fields_variable.set(fields)
         delivered.set(self)
 
     def end(self) -> bool:
@@ -131,24 +129,26 @@ left_here: Final[ContextVar[list[Callable[[], None]] | None]] = ContextVar("trac
 
 
 def is_occupied() -> bool:
-    """Whether the getter has an un-ended span that it made current itself."""
-    context = current_context()
+    """Whether the getter has an un-ended span that it made current itself, or that of a message."""
+    context: Any = current_context()
     span = context.get(SPAN_KEY)
-    if not isinstance(span, Span) or not span.get_span_context().is_valid:
+    if span is None or not _is_open(span):
         return False
-    delivery = current_delivery()
-    if delivery is not None and context is delivery.context:
-        return delivery.span is not None and _is_open(delivery.span)
-    while isinstance(context, ScopedContext) and context.previous.get(SPAN_KEY) is span:
-        context = context.previous  # a scope inside the span's, such as of baggage
+    if context.__class__ is Delivered:
+        delivery = current_delivery()
+        return delivery is not None and delivery.span is not None and delivery.context is context
     # Whether somebody else's scope was entered here cannot be found out: it is taken for the getter's own.
-    if isinstance(context, ScopedContext) and not entered_here(context):
-        return False
-    return _is_open(span)
+    while context.__class__ is ScopedContext:
+        if context.previous.get(SPAN_KEY) is not span:  # else it is inside the span's, such as of baggage
+            return entered_here(context)
+        context = context.previous
+    return True
 
 
-def _is_open(span: Span) -> bool:
-    return getattr(span, "end_time", None) is None
+def _is_open(span: Any) -> bool:
+    if span.__class__ is LightSpan:
+        return bool(span.is_recording())
+    return getattr(span, "end_time", None) is None and bool(span.get_span_context().is_valid)
 
 
 def deliver(make: Callable[[], None]) -> None:
@@ -160,9 +160,9 @@ def deliver(make: Callable[[], None]) -> None:
         make()
 
 
-def _delivery(snapshot: Snapshot, source: Any) -> None:
+def _deliver_item(context: Context, fields: Fields, source: Any) -> None:
     if not is_occupied():
-        Delivery(snapshot, source)
+        Delivery(context, fields, source)
 
 
 def end_delivery() -> None:
@@ -185,28 +185,22 @@ def end_deliveries_of(source: Any) -> None:
 # ---------------------------------------------------------------- where items go in and out
 
 
-def carrying_put(
-    handoff: Callable[[], Patches], stored: Callable[[Any], Any]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def carrying_put(handoff: Patches, attribute: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a `_put` that notes the context of the item.
 
     Args:
         handoff: says whether it is on.
-        stored: what holds the items of a queue.
+        attribute: of a queue, that holds its items.
     """
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def put(self: Any, item: Any) -> None:
-            if handoff().on and not fuse.blown:
+            if handoff.on and not fuse.blown:
                 try:
-                    snapshot = Snapshot()
-                    contexts = self.__dict__.get(_BESIDE)
-                    if contexts is not None:
-                        contexts.put(item, snapshot, stored(self))
-                    elif not snapshot.empty:
-                        contexts = self.__dict__[_BESIDE] = _Contexts(stored(self))
-                        contexts.put(item, snapshot, stored(self))
+                    context, fields = current_context(), get_fields()
+                    if context or fields is not NO_FIELDS or BESIDE in self.__dict__:
+                        note(self, getattr(self, attribute), item, context, fields)
                 except Exception as error:
                     fuse.failed(error)
             original(self, item)
@@ -216,19 +210,26 @@ def carrying_put(
     return make
 
 
-def delivering_get(handoff: Callable[[], Patches]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def delivering_get(handoff: Patches) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a `_get` that delivers the context of the item."""
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def get(self: Any) -> Any:
             item = original(self)
-            contexts = self.__dict__.get(_BESIDE)
-            if contexts is not None and handoff().on and not fuse.blown:
+            entries = self.__dict__.get(BESIDE)
+            if entries and handoff.on and not fuse.blown:
                 try:
-                    snapshot = contexts.take(item)
-                    if snapshot is not None and not snapshot.empty:
-                        deliver(partial(_delivery, snapshot, self))
+                    entry = entries.pop(id(item), None)
+                    if entry.__class__ is list:
+                        entry = _take_first(entries, entry)
+                    if entry is not None:
+                        _, context, fields = entry
+                        if context or fields is not NO_FIELDS:
+                            if left_here.get() is not None:
+                                deliver(partial(_deliver_item, context, fields, self))
+                            elif not is_occupied():
+                                Delivery(context, fields, self)
                 except Exception as error:
                     fuse.failed(error)
             return item

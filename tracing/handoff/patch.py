@@ -67,6 +67,10 @@ class Patches:
         self._patches = patches
         self.on = False
 
+    def add(self, *patches: Handoff) -> None:
+        """Let more belong to it, which ask it whether it is on."""
+        self._patches += patches
+
     def install(self) -> None:
         """Install all of them; a second call changes nothing."""
         self.on = True

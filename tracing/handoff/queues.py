@@ -30,19 +30,12 @@ def _get(original: Callable[..., Any]) -> Callable[..., Any]:
     return get
 
 
-def _handoff() -> Patches:
-    return thread_queues
-
-
-def _stored(source: queue.Queue[Any]) -> Any:
-    return source.queue
-
-
-thread_queues: Final = Patches(
-    Patch(queue.Queue, "_put", carrying_put(_handoff, _stored)),
-    Patch(queue.Queue, "_get", delivering_get(_handoff)),
-    Patch(queue.PriorityQueue, "_put", carrying_put(_handoff, _stored)),
-    Patch(queue.PriorityQueue, "_get", delivering_get(_handoff)),
+thread_queues: Final = Patches()
+thread_queues.add(
+    Patch(queue.Queue, "_put", carrying_put(thread_queues, "queue")),
+    Patch(queue.Queue, "_get", delivering_get(thread_queues)),
+    Patch(queue.PriorityQueue, "_put", carrying_put(thread_queues, "queue")),
+    Patch(queue.PriorityQueue, "_get", delivering_get(thread_queues)),
     Patch(queue.Queue, "get", _get),
     Patch(queue.Queue, "task_done", ending_task_done),
 )

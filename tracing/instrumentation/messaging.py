@@ -18,7 +18,7 @@ from typing import Any, Final
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Link, Span, SpanKind
 
-from tracing.context import NO_FIELDS, Fields, Snapshot, bound, current_span, incoming_fields
+from tracing.context import NO_FIELDS, Fields, bound, current_span, incoming_fields
 from tracing.handoff.deliveries import Delivery, current_delivery, deliver, end_deliveries_of, is_occupied
 from tracing.health import Fuse
 from tracing.propagation import messages
@@ -150,7 +150,7 @@ def _receive(system: str, destination: str, contexts: Sequence[Context], source:
         return
     span, context = _started(system, destination, contexts)
     fields = _fields(contexts[0]) if len(contexts) == 1 else NO_FIELDS
-    Delivery(Snapshot.of(context, fields), source, span)
+    Delivery(context, fields, source, span)
 
 
 def finished(source: Any) -> None:
