@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ SEARCHES = (
 
 
 class Both(NamedTuple):
+    stores: list[Store]
     elastic: Answers
     embedded: Answers
     start_ns: int
@@ -72,7 +74,7 @@ def both(shared_rca: Path, patient_server: Any, tmp_path_factory: pytest.TempPat
     assert stats.oldest_ns is not None
     assert stats.newest_ns is not None
     elastic, embedded = (Answers(store, clock_ns=lambda: stats.newest_ns + 1) for store in stores)
-    yield Both(elastic, embedded, stats.oldest_ns, stats.newest_ns + 1)
+    yield Both(stores, elastic, embedded, stats.oldest_ns, stats.newest_ns + 1)
     for store in stores:
         store.close()
 
@@ -128,7 +130,75 @@ def test_traces_and_their_causes(both: Both) -> None:
         both.agree(lambda answers, one=trace_id: answers.root_cause(trace_id=one))
 
 
-def test_rates(both: Both) -> None:
-    """Minute by minute."""
-    end_ns = both.start_ns + 3_600 * 10**9
-    both.agree(lambda answers: answers.rates("", start=both.start_ns, end=end_ns, step="1m"))
+def test_what_caused_the_faults_of_a_window(both: Both, shared_rca: Path) -> None:
+    """The same causes in the same order, with the same evidence; of two minutes that hold a known fault."""
+    labels = json.loads((shared_rca / DAY / "labels.json").read_text())
+    causes = []
+    for label in labels[4:34:14]:
+        window = {"start": label["inject_time_ns"], "end": label["inject_time_ns"] + 120 * 10**9}
+        causes += both.agree(lambda answers, given=window: answers.root_cause(**given))["causes"]
+    assert causes
+
+
+def test_traces_by_structure_page_by_page(both: Both) -> None:
+    """One span below another, each page behind the one before."""
+    q = "service:ts-order-service >> kind:span"
+    asking: dict[str, Any] = {"limit": 7, "start": both.start_ns, "end": both.start_ns + 900 * 10**9}
+    cursor, seen = None, []
+    for _ in range(4):
+        page = both.agree(lambda answers, at=cursor: answers.traces(q, cursor=at, **asking))
+        seen += [one["trace_id"] for one in page["traces"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) > 7
+
+
+def test_rates_and_templates(both: Both) -> None:
+    """Minute by minute, of all and of one service; and what the logs say."""
+    asking: dict[str, Any] = {"start": both.start_ns, "end": both.start_ns + 3_600 * 10**9}
+    both.agree(lambda answers: answers.rates("", step="1m", **asking))
+    both.agree(lambda answers: answers.service_rates("ts-order-service", step="5m", **asking))
+    for q in ("", "level:ERROR"):
+        found = both.agree(lambda answers, of=q: answers.templates(of, limit=100, **asking))
+        assert found["templates"]
+
+
+def test_filters_by_deployment(both: Both) -> None:
+    """Where nothing was said of environment and version, nothing is found by them."""
+    asking: dict[str, Any] = {"start": both.start_ns, "end": both.end_ns}
+    for given in ({"environment": "production"}, {"version": "1"}):
+        both.agree(lambda answers, by=given: answers.topology(**by, **asking))
+        both.agree(lambda answers, by=given: answers.services(**by, **asking))
+        both.agree(lambda answers, by=given: answers.logs(**by, **asking))
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv", "otlp-json"])
+def test_exports(both: Both, format: str) -> None:
+    """The same bytes, over several pages."""
+    asking: dict[str, Any] = {"start": both.start_ns, "end": both.end_ns, "limit": 2_500}
+    exported = both.agree(lambda answers: b"".join(answers.export(format, q="level:>=WARN", **asking)))
+    assert len(exported) > 100_000
+
+
+def test_a_chain_for_other_tools(both: Both) -> None:
+    """The same Chrome trace."""
+    (one,) = both.agree(lambda answers: answers.traces(limit=1, end=both.end_ns))["traces"]
+    both.agree(lambda answers: b"".join(answers.export_trace(one["trace_id"])))
+
+
+def test_what_is_deleted_and_what_expires(both: Both) -> None:
+    """As many records go, and every answer stays the same; the last test, since it changes the day."""
+    hour_ns = both.start_ns + 3_600 * 10**9
+    deletions = ("level:>=WARN", "service:ts-order-service kind:span duration:>20ms")
+    for q in deletions:
+        gone = [store.delete(both.embedded.to_delete(q, end=hour_ns)) for store in both.stores]
+        assert gone[0] == gone[1] > 0
+    for store in both.stores:
+        store.commit()
+    asking: dict[str, Any] = {"start": both.start_ns, "end": both.end_ns}
+    both.agree(lambda answers: answers.services(**asking))
+    both.agree(lambda answers: answers.topology(**asking))
+    gone = [store.drop_before(2**62) for store in both.stores]
+    assert gone[0] == gone[1] > 100_000
+    assert both.agree(lambda answers: answers.logs(total=True, **asking))["total"] == 0
