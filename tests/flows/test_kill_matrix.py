@@ -116,7 +116,7 @@ def test_all_that_a_child_logged_is_kept(ending: str, tmp_path: Path, kill_table
     root = tmp_path / "spool"
     run("ours", ending, root)
     logs: Counter[str] = Counter()
-    spans = starts = 0
+    spans = starts = uncaught = 0
     ends: Counter[str] = Counter()
     for path in spools(root / "orders"):
         claim = Claim.try_claim(path)
@@ -126,11 +126,14 @@ def test_all_that_a_child_logged_is_kept(ending: str, tmp_path: Path, kill_table
         if any(line.get("message") == "parent" for line in lines):
             assert lines[-1]["close"]["ended"] == "exit"
             continue
-        logs.update(line["message"] for line in lines if "kind" not in line)
+        written = [line for line in lines if "kind" not in line]
+        logs.update(line["message"] for line in written if line["logger"] == "shop")
+        uncaught += sum(line["logger"] == "uncaught" for line in written)
         spans += sum(line.get("kind") == "span" for line in lines)
         starts += sum(line.get("kind") == "span_start" for line in lines)
         ends.update(line["close"]["ended"] for line in lines if line.get("kind") == "close")
     kill_table.add(ending, CHILDREN, (logs.total(), spans), (theirs["log"], theirs["span"]))
+    assert uncaught == (CHILDREN if ending == "exception" else 0)
     assert len(logs) == CHILDREN
     assert set(logs.values()) == {1}
     assert (spans, starts) == (CHILDREN, CHILDREN)
