@@ -16,7 +16,7 @@ import pytest
 from collector.demo.episode import play, wait_for_chains, warm_up
 from collector.demo.faults import FAULTS, MAIN_FAULTS
 from collector.demo.shop import SERVICES, Shop, start_shop
-from collector.demo.traffic import orders, place_one
+from collector.demo.traffic import orders, place, place_one
 
 RUNS = 3
 
@@ -64,6 +64,24 @@ def test_a_healthy_order_is_not_accused(shop: Shop) -> None:
     verdict = shop.client.root_cause(answer.trace_id)
     sure = [cause for cause in verdict["causes"] if cause["confidence"] >= 0.8]
     assert sure == [], json.dumps(verdict, indent=2)
+
+
+def test_healthy_windows_raise_no_alarm(tmp_path: Path) -> None:
+    """Bursts of other sizes, a service ended and started again between them; the bench has hundreds."""
+    with start_shop(tmp_path) as shop:
+        warm_up(shop, seed=300)
+        for number, size in enumerate((12, 30, 18)):
+            if number == 2:
+                shop.end("inventory")
+                (shop.directory / "inventory.address").unlink()
+                shop.launch("inventory", "collector.demo.inventory")
+                shop.wait_for("inventory")
+            start_ns = time.time_ns()
+            answers = place(shop.gateway_url, orders(size, seed=300 + number, first=1_000 * (number + 1)))
+            assert wait_for_chains(shop.client, [a.trace_id for a in answers], reached=SERVICES) == []
+            verdict = shop.client.root_cause(start=start_ns, end=time.time_ns())
+            sure = [cause for cause in verdict["causes"] if cause["confidence"] >= 0.8]
+            assert sure == [], json.dumps(verdict, indent=2)
 
 
 def test_the_command_shows_it_all(tmp_path: Path) -> None:
