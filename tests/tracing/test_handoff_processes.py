@@ -91,10 +91,11 @@ def test_the_process_object_is_as_it_was() -> None:
 
 def test_a_parcel_has_the_ids_although_no_caller_is_trusted() -> None:
     """It comes from the program itself."""
-    with capturing(trust_remote_ids=False), tracing.span("request"):
-        here = tracing.current_trace_id(), tracing.current_span_id()
-        packed = Packed(where, Parcel(Snapshot()))
-    assert packed() == (*here, {})
+    with capturing(trust_remote_ids=False):
+        with tracing.span("request"):
+            here = tracing.current_trace_id(), tracing.current_span_id()
+            packed = Packed(where, Parcel(Snapshot()))
+        assert packed() == (*here, {})
     assert get_fields() is NO_FIELDS
 
 
