@@ -25,7 +25,7 @@ from tracing.spool.reader import read_lines
 THREADS = 1000
 
 PROGRAM = """
-    import logging, os, shutil, sys, threading, time
+    import logging, os, shutil, subprocess, sys, threading, time
 
     is_traced, spool_dir, url, trouble = sys.argv[1] == "with", sys.argv[2], sys.argv[3], sys.argv[4]
     network = []  # what threads of the program did on the network; it has none of its own
@@ -125,6 +125,12 @@ PROGRAM = """
     wrong_arguments()
     if trouble == "deleted" and is_traced:
         shutil.rmtree(spool_dir)
+    if trouble == "replaced" and is_traced:
+        shutil.rmtree(spool_dir)
+        open(spool_dir, "w").close()  # it cannot be made again
+    if trouble == "readonly" and is_traced:  # root may write anywhere, but not what is immutable
+        command = ["chmod", "-R", "a-w"] if os.getuid() else ["chattr", "-R", "+i"]
+        subprocess.run([*command, spool_dir], check=True)
     if trouble == "full":
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # every further write fails
@@ -135,8 +141,14 @@ PROGRAM = """
     sys.exit(7)
 """
 
-TROUBLES = ["dead", "frozen", "errors", "garbage", "deleted", "full", "nowhere"]
-RUINED = {"deleted", "full", "nowhere"}  # the disk cannot keep the lines, so there are none to be counted
+TROUBLES = ["dead", "frozen", "errors", "garbage", "deleted", "replaced", "readonly", "full", "nowhere"]
+RUINED = {
+    "deleted",
+    "replaced",
+    "readonly",
+    "full",
+    "nowhere",
+}  # the disk cannot keep the lines, so there are none to be counted
 
 
 @contextlib.contextmanager
@@ -181,11 +193,27 @@ def run(how: str, root: Path, url: str, trouble: str) -> tuple[int, bytes, bytes
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.fixture
+def root(trouble: str, tmp_path: Path) -> Iterator[Path]:
+    """A spool directory, which can be deleted after the test whatever was done to it."""
+    root = tmp_path / "spool"
+    if trouble != "readonly":
+        yield root
+        return
+    root.mkdir()
+    is_root = os.getuid() == 0
+    if is_root and subprocess.run(["chattr", "+i", str(root)], check=False, capture_output=True).returncode:
+        pytest.skip("root, on a file system without immutable files: nothing can be made read-only")
+    undo = ["chattr", "-R", "-i"] if is_root else ["chmod", "-R", "u+w"]
+    subprocess.run([*undo, str(root)], check=True)
+    yield root
+    subprocess.run([*undo, str(root)], check=True)
+
+
 @pytest.mark.flow
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_output_is_byte_equal(trouble: str, tmp_path: Path) -> None:
+def test_output_is_byte_equal(trouble: str, root: Path, tmp_path: Path) -> None:
     """Status, standard output and standard error; and no thread of the program touches the network."""
-    root = tmp_path / "spool"
     if trouble == "nowhere":
         (tmp_path / "file").touch()
         root = tmp_path / "file" / "spool"

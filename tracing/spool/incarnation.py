@@ -28,6 +28,7 @@ from tracing.spool.format import SegmentHeader, close_line, loss_line, new_spool
 from tracing.spool.limits import SpoolLimits
 from tracing.spool.losses import KEEP_ALL, KEEP_NONE, Losses, severity_floor
 from tracing.spool.memory import MemoryTail
+from tracing.spool.reader import whole_lines
 from tracing.spool.usage import ServiceUsage, free_bytes
 
 # How many bytes go the short way before the long way looks at bounds, disk and directory again:
@@ -335,10 +336,13 @@ class Incarnation:
             self._make_directory(header, lines)
         self.memory.clear(self.position)
 
-    def _to_memory(self) -> None:
+    def _to_memory(self, first_offset: int | None = None, lines: bytes = b"") -> None:
+        """Keep lines in memory from now on, behind those given, which begin at `first_offset`."""
         assert self.directory is not None
         self.directory.pause()
-        self.memory.clear(self.position)
+        self.memory.clear(self.position if first_offset is None else first_offset)
+        for line in whole_lines(lines):
+            self.memory.append(line)
 
     def _restore(self, directory: OwnDirectory) -> None:
         """Somebody deleted our files: write again what the current segment held, and say what is lost."""
@@ -346,7 +350,10 @@ class Incarnation:
         if directory.is_in_place:
             directory.begin_segment(header, lines)
             return
-        self._make_directory(header, lines)
+        try:
+            self._make_directory(header, lines)
+        except OSError:  # what is written to files without a name is read by nobody
+            self._to_memory(header.first_offset, lines)
         if header.first_line:
             # How much of it had been sent only the collector knows; this is the most it can be.
             self.losses.note("deleted", header.first_line, 0, header.first_offset)

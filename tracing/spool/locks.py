@@ -64,7 +64,7 @@ def try_lock(path: Path, *, create: bool = False) -> ProcessLock | None:
         if create:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         status = os.stat(path)  # noqa: PTH116
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if create:
             raise
         return None

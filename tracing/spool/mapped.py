@@ -6,9 +6,10 @@ room is reserved on the disk before it is mapped (a sparse map on a full disk wo
 systems are used whose reservations are known to hold, and before each copy the file is asked for its length,
 because another program may have cut it (`truncate`, or a log rotation that copies and truncates).
 
-What remains: a cut that falls between that question and the end of the copy, some 100 ns, still ends the
-process. There is no way to take pages of a shared file into possession, so the mode `write`, which has no
-such moment, is the default.
+What remains, and still ends the process: a cut that falls between that question and the end of the copy, some
+100 ns; a file that root makes immutable (`chattr +i`) and a disk that the kernel makes read-only after an
+error, since the next page cannot be had then. There is no way to take pages of a shared file into possession,
+so the mode `write`, which meets all of these with an error, is the default.
 """
 
 from __future__ import annotations

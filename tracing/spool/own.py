@@ -41,8 +41,11 @@ class OwnSource:
         while self.sent < self.own.position:
             with self.own.lock:
                 directory = self.own.directory
-                if len(self.own.memory) and self.sent >= self.own.memory.first_offset:
-                    data = self.own.memory.read(self.sent, bytes_max)
+                kept = self.own.memory
+                if len(kept) and self.sent < kept.first_offset and directory and not directory.is_in_place:
+                    self.sent = kept.first_offset  # the files before are gone, which is noted
+                if len(kept) and self.sent >= kept.first_offset:
+                    data = kept.read(self.sent, bytes_max)
                     header = self.own.header_line()
                     return Batch(header, self.own.spool_id, self.sent, data) if data else None
             if directory is None or not self._may_ship(directory.path):

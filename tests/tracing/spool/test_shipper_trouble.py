@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -317,3 +319,35 @@ def test_a_deleted_directory_does_not_stop_the_shipping(
         os._exit(0 if try_lock(lock) is None else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0, "somebody else could ship the new files too"
+
+
+@pytest.mark.parametrize(
+    ("mode", "trouble"),
+    # Not mapped and immutable: the kernel ends a process that would dirty a page (`tracing.spool.mapped`).
+    [("write", "replaced"), ("mapped", "replaced"), ("write", "immutable")],
+)
+def test_a_directory_that_is_taken_away_loses_nothing_while_the_collector_is_there(
+    open_orders: OpenOrders, root: Path, ship: Any, ingest: Any, helpers: Any, trouble: str
+) -> None:
+    """What no disk can take goes to the collector from memory; what had been sent is not sent again."""
+    spool = open_orders(recheck_interval_s=0.0)
+    shipper = ship(spool)
+    for number in range(100):
+        spool.write(helpers.line(f"m{number}"), 9)
+    assert shipper.flush(30.0)
+    immutable = ["chattr", "-R", "+i", str(root)]
+    if trouble == "replaced":
+        shutil.rmtree(root)
+        root.touch()
+    elif subprocess.run(immutable, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to make files immutable (root, ext4 or xfs)")
+    try:
+        for number in range(100, 2000):
+            spool.write(helpers.line(f"m{number}"), 9)
+        assert shipper.flush(30.0)
+    finally:
+        if trouble == "immutable":
+            subprocess.run(["chattr", "-R", "-i", str(root)], check=True)
+    assert ingest.messages() == [f"m{number}" for number in range(2000)]
+    assert ingest.conflicts == []
+    assert sum(count for name, count in spool.stats().items() if name.startswith("lost_")) == 0
