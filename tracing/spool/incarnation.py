@@ -18,13 +18,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tracing import forks
 from tracing import semconv as sc
 from tracing.spool import locks
 from tracing.spool.directory import OwnDirectory
 from tracing.spool.format import SegmentHeader, close_line, loss_line, new_spool_id, service_directory
+from tracing.spool.home import DescriptorLost, Home
 from tracing.spool.limits import SpoolLimits
 from tracing.spool.losses import KEEP_ALL, KEEP_NONE, Losses, severity_floor
 from tracing.spool.memory import MemoryTail
@@ -36,22 +37,6 @@ from tracing.spool.usage import ServiceUsage, free_bytes
 STEP_BYTES: Final = 65_536
 ALWAYS: Final = -1
 RESUMED_MAX: Final = 64  # cuts that nobody has read up to yet; of older ones the loss would be told twice
-
-
-class DescriptorLost(Exception):
-    """Our descriptors are closed, by somebody or in order: another incarnation must take the line."""
-
-
-class Home(Protocol):
-    """Where an incarnation leaves lines that it cannot take: the spool that it is one of."""
-
-    def write_elsewhere(self, own: Incarnation, line: bytes, severity_number: int) -> None:
-        """Take a line that is not this incarnation's any more: after a fork, after the end."""
-        ...
-
-    def failed(self, error: Exception) -> None:
-        """Count a line that was lost by an error that nobody foresaw."""
-        ...
 
 
 class Incarnation:
