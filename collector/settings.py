@@ -208,10 +208,14 @@ class Settings(BaseSettings):
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown: who signs in is left out."""
-    scheme, separator, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+    """A URL as it may be shown: who signs in, and any API key among its parameters, are left out.
+
+    It is also asked about what is no proper URL, so it goes by signs: all up to the last `@` is left out.
+    """
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    place, question, parameters = rest.rpartition("@")[2].partition("?")
+    shown = "&".join(part for part in parameters.split("&") if not part.startswith("api_key="))
+    return f"{scheme}{separator}{place}{question if shown else ''}{shown}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,7 +330,8 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
         elif trouble["type"] == "extra_forbidden":
             lines.append(f"{field}: no such setting{did_you_mean(field, Settings.model_fields)}")
         else:
-            shown = "" if field.endswith(("_token", "_key")) else f" = {trouble['input']!r:.80}"
+            given = without_password(str(trouble["input"])) if field == "store" else trouble["input"]
+            shown = "" if field.endswith(("_token", "_key")) else f" = {given!r:.80}"
             expected = trouble["msg"].removeprefix("Value error, ")
             lines.append(f"{field}{shown} ({sources.get(field, 'flag')}): {expected}")
     return "\n".join(dict.fromkeys(lines))

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from collector.errors import ConfigurationError
-from collector.settings import ENV_PREFIX, Settings, config_files, default_data_dir, is_loopback, load
+from collector.settings import (
+    ENV_PREFIX,
+    Settings,
+    config_files,
+    default_data_dir,
+    is_loopback,
+    load,
+    without_password,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -171,3 +179,24 @@ def test_the_data_directory_follows_xdg(tmp_path: Path) -> None:
     """And is absolute, so that a later `chdir` does not move it."""
     assert default_data_dir() == tmp_path / "state" / "backtrail" / "collector"
     assert Settings(data_dir=Path("here")).data_dir == Path.cwd() / "here"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://elastic:hunter2@one:9200",
+        "https://elastic:hunter2@one:9200,elastic:hunter2@two:9200",
+        "https://elastic:hun/ter2@one:9200",
+        "elastic:hunter2@one",
+        "https://one:9200?api_key=hunter2&namespace=shop",
+    ],
+)
+def test_a_store_is_shown_without_what_signs_in(url: str) -> None:
+    shown = without_password(url)
+    assert "ter2" not in shown and shown.endswith(("one:9200", "two:9200", "one", "one:9200?namespace=shop"))
+
+
+def test_a_store_that_is_no_url_is_refused_without_its_password() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load({"store": "elastic:hunter2@one"})
+    assert "one" in str(refused.value) and "hunter2" not in str(refused.value)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 
 from collector.errors import ConfigurationError
+from collector.settings import without_password
 
 _DEFAULT_PORT: Final = 9200
 _MIB: Final = 1024 * 1024
@@ -67,7 +68,7 @@ class ElasticOptions(msgspec.Struct, frozen=True, kw_only=True):
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigurationError(f"store {_without_password(url)!r}: write https://host:9200")
+            raise ConfigurationError(f"store {without_password(url)!r}: write https://host:9200")
         user, _, places = parts.netloc.rpartition("@")
         hosts = []
         for place in places.split(","):
@@ -94,8 +95,3 @@ def _path(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str | Path):
         return Path(value).expanduser()
     raise TypeError(f"{kind.__name__} expected, got {value!r}")
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
