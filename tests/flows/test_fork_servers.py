@@ -74,8 +74,8 @@ SERVERS = {
     "gunicorn sync": GUNICORN,
     "gunicorn gthread": [*GUNICORN, "--threads", "2"],
     "gunicorn gevent": [*GUNICORN, "--worker-class", "gevent"],
-    # These begin afresh; another one is started for each that died. (Granian does so too, and then neither
-    # answers for seconds nor ends when it is told to, with us or without.)
+    # These begin afresh; another one is started for each that died. (Granian is left out: told to end after
+    # its workers were killed, it hung in one of two runs without us.)
     "uvicorn": [
         *["-m", "uvicorn", "--workers", str(WORKERS), "--lifespan", "off", "--port", "{port}"],
         "app:asgi_application",
