@@ -80,7 +80,8 @@ def run_group(side: str, group: str) -> list[Row]:
 
     Raises:
         ServerUnavailable: the broker cannot be had here.
-        RuntimeError: the process died; with what it said last.
+        RuntimeError: the process died; with what it said last. Of a peer that dies, or hangs, the rows until
+            then are given.
     """
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="backtrail-context-"))
@@ -96,7 +97,7 @@ def run_group(side: str, group: str) -> list[Row]:
             env={**os.environ, "BROKER_URL": server.url} if server else None,
         )
     rows = [_row(side, json.loads(text)) for text in done.stdout.splitlines() if text.startswith('{"hop"')]
-    if done.returncode != 0 or not rows:
+    if side != "otel" and (done.returncode != 0 or not rows):
         raise RuntimeError(f"{side} {group} ended with {done.returncode}: {done.stderr[-3000:]}")
     return rows
 

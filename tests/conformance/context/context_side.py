@@ -25,6 +25,7 @@ from opentelemetry import trace
 from opentelemetry.baggage import get_baggage
 
 GROUP_TIMEOUT_S = 280
+PEER_TIMEOUT_S = 90  # a peer that hangs, as its locks may after a fork, costs no more than this
 SIDE_VARIABLE = "CONTEXT_MATRIX_SIDE"  # for processes that a hop starts afresh: which library, which file
 
 log = logging.getLogger("matrix")
@@ -212,23 +213,17 @@ def verdict(hop: Hop, lines: Lines) -> dict[str, str]:
 def main() -> None:
     """Run the group and print a line a hop; a hop that breaks says so and the next one is tried."""
     side, group, path = sys.argv[1:4]
-    faulthandler.dump_traceback_later(GROUP_TIMEOUT_S, exit=True)
+    faulthandler.dump_traceback_later(GROUP_TIMEOUT_S if side == "ours" else PEER_TIMEOUT_S, exit=True)
     hops: list[Hop] = importlib.import_module(f"context_hops_{group}").HOPS
     set_up(side, path)
-    broken: dict[str, str] = {}
     for hop in hops:
+        found: dict[str, Any] = {"hop": hop.name, "contexts": hop.contexts}
         try:
             hop.run(scenario(hop))
+            found["cells"] = verdict(hop, Lines(Path(path)))
         except BaseException as error:
             traceback.print_exc()
-            broken[hop.name] = f"{type(error).__name__}: {error}"[:200]
-    lines = Lines(Path(path))
-    for hop in hops:
-        found = {"hop": hop.name, "contexts": hop.contexts}
-        if hop.name in broken:
-            found["broken"] = broken[hop.name]
-        else:
-            found["cells"] = verdict(hop, lines)
+            found["broken"] = f"{type(error).__name__}: {error}"[:200]
         print(json.dumps(found), flush=True)
     sys.stdout.flush()
     os._exit(0)  # greenlets and brokers' threads need not be waited for
