@@ -17,6 +17,7 @@ import pytest
 import tracing
 from tracing.context import NO_FIELDS, Snapshot, get_fields
 from tracing.handoff.parcel import Packed, Parcel
+from tracing.instrumentation import instrumented
 from tracing.settings import SettingsWarning
 from tracing.testing import Captured, capturing
 
@@ -143,6 +144,14 @@ def test_what_a_setting_leaves_out_is_not_put_on() -> None:
             on = tracing.instrument()
         assert not {"processes", "queues"} & set(on)
         assert "process-pools" in on and BaseProcess.start.__module__ == "multiprocessing.process"
+
+
+def test_what_is_on_can_be_turned_on_elsewhere() -> None:
+    """A process that is started afresh is told these names."""
+    tracing.instrument()
+    on = instrumented()
+    tracing.uninstrument()
+    assert {"processes", "threads"} <= set(on) == set(tracing.instrument(*on))
 
 
 def test_removal_puts_everything_back() -> None:

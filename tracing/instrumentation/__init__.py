@@ -63,5 +63,7 @@ def uninstrument() -> None:
 
 
 def instrumented() -> list[str]:
-    """The names that `instrument()` has turned on."""
-    return [*(name for name, handoff in HANDOFFS.items() if handoff.on), *libraries.wanted]
+    """The names that `instrument()` has turned on, as it takes them itself."""
+    names = {entry.name for entry in ENTRIES}
+    on = [name for name, handoff in HANDOFFS.items() if handoff.on]
+    return [*on, *(name for name in libraries.wanted if name in names)]

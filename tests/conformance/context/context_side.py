@@ -105,7 +105,8 @@ def _append(descriptor: int, line: dict[str, Any]) -> None:
 
 def visit(tag: str) -> None:
     """Write a log line that says the baggage, and a span."""
-    if not _is_set_up:  # in a process that was started afresh; ours is set up by then, the SDK is not
+    # In a process that was started afresh ours is set up by now, the SDK is not.
+    if not _is_set_up and os.environ[SIDE_VARIABLE].startswith("otel:"):
         set_up_child()
     log.info("visit %s tenant=%s", tag, get_baggage("tenant"))
     with trace.get_tracer("matrix").start_as_current_span(f"child {tag}"):
