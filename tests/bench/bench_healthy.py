@@ -3,9 +3,9 @@
     python -m tests.bench.bench_healthy [--windows 200] [--seed N]
 
 The goal (issue "Root causes that hold up on recorded faults"): at most 2 % of 200. A window is a burst of 10
-to 40 orders from one to eight customers at once. Every so often a service is ended and started again, as a
-deploy does. Each window is asked about as a person would: root cause from its start to its end, measured by
-what came before it.
+to 40 orders from one to eight customers at once. Every so often a service is ended and started again, every
+other time as a new version, as a deploy does. Each window is asked about as a person would: root cause from
+its start to its end, measured by what came before it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def alarms(shop: Shop, count: int, rng: random.Random) -> Iterator[str | None]:
     number = 1_001
     for window in range(count):
         if window and window % RESTART_EVERY == 0:
-            restart(shop, rng.choice(RESTARTED))
+            restarts, deploys = divmod(window // RESTART_EVERY, 2)
+            restart(shop, rng.choice(RESTARTED), version=f"1.{restarts + 1}" if deploys else None)
         burst = orders(rng.randint(ORDERS_MIN, ORDERS_MAX), seed=rng.randrange(1 << 30), first=number)
         number += len(burst)
         start_ns = time.time_ns()
@@ -49,11 +50,12 @@ def alarms(shop: Shop, count: int, rng: random.Random) -> Iterator[str | None]:
         yield f"{said}; {failed} orders failed" if said and failed else said
 
 
-def restart(shop: Shop, service: str) -> None:
-    """End a service in order and start it again, as a deploy does."""
+def restart(shop: Shop, service: str, *, version: str | None) -> None:
+    """End a service in order and start it again, with a version as a deploy does."""
     shop.end(service)
     (shop.directory / f"{service}.address").unlink()
-    shop.launch(service, f"collector.demo.{service}")
+    deployed = {"OTEL_RESOURCE_ATTRIBUTES": f"service.version={version}"} if version else {}
+    shop.launch(service, f"collector.demo.{service}", **deployed)
     shop.wait_for(service)
 
 
