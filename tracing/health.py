@@ -19,6 +19,7 @@ REASONS: Final = (
     "malformed_baggage",
     "malformed_b3",
     "malformed_jaeger",
+    "unreadable_carrier",
     "refused_remote_id",
     "correlation_id",
     "redacted",

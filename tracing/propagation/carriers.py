@@ -7,9 +7,12 @@ carriers of its instrumentations, are asked in lower case, as they expect.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence
+from itertools import islice
 from typing import Any
 
 from opentelemetry.propagators.textmap import Getter, Setter, default_getter, default_setter
+
+from tracing.health import count
 
 HEADERS_MAX = 1024  # of one carrier; beyond it, it is no set of headers
 
@@ -21,6 +24,7 @@ def reader(carrier: Any, getter: Getter[Any] = default_getter) -> Get:
     """Return a function from a header's name, in lower case, to its value; `None` where it is absent.
 
     A header that is there several times gives its values joined by commas (RFC 9110, section 5.3).
+    A carrier that no header can be read from is counted; `None` is a message without headers.
     """
     if getter is not default_getter:
         return lambda name: _joined(getter.get(carrier, name))
@@ -40,10 +44,11 @@ def reader(carrier: Any, getter: Getter[Any] = default_getter) -> Get:
             return _joined(value)
 
         return look
-    if isinstance(carrier, Iterable) and not isinstance(carrier, str | bytes):
-        pairs = _by_lower_name(carrier)
-        return lambda name: _joined(pairs.get(name))
-    return lambda name: None
+    pairs = _pairs(carrier)
+    headers = _by_lower_name(pairs or ())
+    if not headers and pairs != []:
+        count("unreadable_carrier")
+    return lambda name: _joined(headers.get(name))
 
 
 def names(carrier: Any, getter: Getter[Any] = default_getter) -> list[str]:
@@ -51,9 +56,7 @@ def names(carrier: Any, getter: Getter[Any] = default_getter) -> list[str]:
     try:
         if getter is not default_getter:
             return [str(name).lower() for name in getter.keys(carrier)]  # not a dictionary
-        if isinstance(carrier, Mapping):
-            return list(_by_lower_name(carrier.items()))
-        return list(_by_lower_name(carrier)) if isinstance(carrier, Iterable) else []
+        return list(_by_lower_name(_pairs(carrier) or ()))
     except Exception:
         return []
 
@@ -69,6 +72,22 @@ def writer(carrier: Any, setter: Setter[Any] = default_setter) -> Put:
         return lambda name, value: carrier.append((name.lower(), value))
     put: Put = carrier.__setitem__
     return put
+
+
+def _pairs(carrier: Any) -> list[Any] | None:
+    """What should be pairs of names and values; `None`: the carrier is nothing that has any.
+
+    Whatever has `items` is asked for them: `email.message.Message`, which `http.server` and `http.client`
+    give, yields names only, and `wsgiref.headers.Headers` cannot be iterated at all.
+    """
+    if carrier is None:
+        return []
+    items = getattr(carrier, "items", None)
+    if callable(items):
+        return list(islice(items(), HEADERS_MAX))
+    if isinstance(carrier, Iterable) and not isinstance(carrier, str | bytes):
+        return list(islice(carrier, HEADERS_MAX))
+    return None
 
 
 def _joined(value: Any) -> str | None:

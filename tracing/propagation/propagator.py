@@ -213,7 +213,8 @@ def extract(carrier: Any) -> Context:
     """Read the trace out of headers; malformed ones are counted and give an empty context.
 
     Args:
-        carrier: a mapping of any kind, a WSGI environment, or pairs of names and values.
+        carrier: a mapping or whatever else has `items()`, such as the headers of `http.server`; a WSGI
+            environment; or pairs of names and values. `None` has no headers.
     Returns:
         An OpenTelemetry context, to be given to `start_span(context=…)`; `extracted` makes it current.
     """
@@ -228,7 +229,7 @@ class extracted:
 
     __slots__ = ("_bound", "_carrier", "_scope")
 
-    def __init__(self, carrier: Mapping[str, str] | Iterable[Any]) -> None:
+    def __init__(self, carrier: Any) -> None:
         self._carrier = carrier
         self._scope: ScopedContext | None = None
         self._bound: bound | None = None
