@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from collector.diagnose.engine import SIGNALS, Judgement
+from collector.diagnose.engine import HEALTHY_TRACES_MIN, SIGNALS, Judgement
 from collector.diagnose.findings import Finding
 from collector.diagnose.localisation import EXPLAINED_WEIGHT
 from collector.diagnose.profile import EdgeProfile, EntryProfile, OperationProfile, Profile
@@ -55,7 +55,7 @@ class SignalReport(msgspec.Struct, frozen=True, kw_only=True):
     found: int
     decades: float | None  # of the strongest that it found
     rank: int | None  # of that
-    said: str  # the strongest's summary, or what seeing nothing means
+    said: str  # the strongest's summary, or what seeing nothing means, or why it did not look
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ def explain(judgement: Judgement) -> Explanation:
         for rank, finding in enumerate(ranked[:NOTICED_MAX], start=1)
     ]
     return Explanation(
-        signals=[_report(name, ranked) for name in SIGNALS],
+        signals=[_report(name, ranked, window.known.traces) for name in SIGNALS],
         noticed=noticed,
         distributions=_distributions(ranked, seen, window.known),
     )
@@ -167,15 +167,18 @@ def _counts(finding: Finding) -> float:
     return finding.decades * (EXPLAINED_WEIGHT if finding.explained_by is not None else 1.0)
 
 
-def _report(name: str, ranked: list[Finding]) -> SignalReport:
+def _report(name: str, ranked: list[Finding], healthy: int) -> SignalReport:
     own = [(rank, finding) for rank, finding in enumerate(ranked, start=1) if finding.signal == name]
     rank, strongest = own[0] if own else (None, None)
+    nothing = SIGNALS[name].nothing_seen
+    if SIGNALS[name].needs_baseline and healthy < HEALTHY_TRACES_MIN:
+        nothing = f"not looked at: {healthy} healthy traces"
     return SignalReport(
         signal=name,
         found=len(own),
         decades=round(strongest.decades, 2) if strongest is not None else None,
         rank=rank,
-        said=strongest.summary if strongest is not None else SIGNALS[name].nothing_seen,
+        said=strongest.summary if strongest is not None else nothing,
     )
 
 

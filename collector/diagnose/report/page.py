@@ -101,12 +101,17 @@ def _distributions(explanation: JsonObject) -> str:
     drawn = [
         f"<figure>{histogram(item)}<figcaption>{text(item['what'])}: "
         f'<b class="window">here</b> half take at most {quantity(item["window_median_ns"], "ns")} '
-        f"({item['window_count']}), <b class='baseline'>healthy</b> "
-        f"{quantity(item['baseline_median_ns'], 'ns')} ({item['baseline_count']})</figcaption></figure>"
+        f"({item['window_count']}), <b class='baseline'>healthy</b> {_healthy(item)}</figcaption></figure>"
         for item in explanation["distributions"]
         if item["buckets"]
     ]
     return "".join(drawn)
+
+
+def _healthy(distribution: JsonObject) -> str:
+    """The healthy median, and of how many; a dash where there are none."""
+    count = distribution["baseline_count"]
+    return f"{quantity(distribution['baseline_median_ns'], 'ns')} ({count})" if count else "–"
 
 
 def _signals(explanation: JsonObject) -> str:

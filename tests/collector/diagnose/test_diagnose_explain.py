@@ -118,6 +118,15 @@ def test_nothing_found_is_explained_as_that(shop: Any, baseline: Baseline) -> No
     assert [report.said for report in explanation.signals if not report.found]
 
 
+def test_what_was_not_looked_at_is_not_called_normal(shop: Any, faults: Any) -> None:
+    """Without healthy traces half of the signals have nothing to compare with, and say so."""
+    alone = explain(judge_trace(shop.trace(faults.slow()), Baseline()))
+    said = {report.signal: report.said for report in alone.signals}
+    skipped = {name for name, signal in SIGNALS.items() if signal.needs_baseline}
+    assert {name for name, text in said.items() if text == "not looked at: 0 healthy traces"} == skipped
+    assert said["death"] == SIGNALS["death"].nothing_seen
+
+
 def test_ranges_have_no_gaps_and_nothing_is_lost() -> None:
     """Each observation is in one range."""
     seen, known = Spread(), Spread()
@@ -217,6 +226,13 @@ def test_without_an_explanation_and_a_chain_there_is_still_a_page(judged: Any) -
     read = Read(page(verdict))
     assert "Evidence" in read.text
     assert "svg" not in read.tags
+
+
+def test_the_page_has_a_dash_for_what_nobody_measured(shop: Any, faults: Any) -> None:
+    """No healthy trace has no median; zero would be one."""
+    read = Read(page(answered(judge_trace(shop.trace(faults.exception()), Baseline()))))
+    assert "healthy –" in read.text
+    assert "0 ns (0)" not in read.text
 
 
 def test_a_long_chain_shows_what_is_cited() -> None:
