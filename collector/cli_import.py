@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from collector.cli_source import Place
+from collector.cli_source import Place, UsageError
 from collector.cli_text import Screen, clean, count, grouped
-from collector.receive.files import ImportLine, ImportReport, read_files
+from collector.receive.files import FILE_REASONS, ImportLine, ImportReport, read_files
 
 REFUSALS_SHOWN_MAX: Final = 5
 PROGRESS_EVERY_RECORDS: Final = 500
@@ -23,7 +24,11 @@ def import_and_report(place: Place, files: Sequence[str], *, as_json: bool = Fal
 
     Returns:
         0: every line was taken in or known already; 1: some could not be.
+    Raises:
+        UsageError: one of them is a folder; nothing was read or made then.
     """
+    if folder := next(filter(Path.is_dir, map(Path, files)), None):
+        raise UsageError(f"{folder}: a folder; name its files, for instance {folder}/*.ndjson*")
     report = ImportReport()
     progress_screen = Screen(sys.stderr)
     with place.writer() as target:
@@ -69,7 +74,10 @@ def import_lines(report: ImportReport, answer: dict[str, Any], *, where: str) ->
         known = f"; {grouped(already)} were there already" if already else ""
         lines.append(Text(f"{count(answer['stored'], 'record')} added{known}."))
     if unreadable := report.unreadable.total():
-        lines.append(Text(f"{count(unreadable, 'line')} could not be read:", style="bold yellow"))
+        of_files = sum(report.unreadable[reason] for reason in FILE_REASONS)
+        parts = [("line", unreadable - of_files), ("file", of_files)]
+        what = " and ".join(count(number, noun) for noun, number in parts if number)
+        lines.append(Text(f"{what} could not be read:", style="bold yellow"))
         lines += [Text(f"  {number:>7} × {reason}") for reason, number in report.unreadable.most_common()]
         for trouble in report.first_unreadable[:REFUSALS_SHOWN_MAX]:
             at = f"{trouble.file}:{trouble.line_number}" if trouble.line_number else trouble.file

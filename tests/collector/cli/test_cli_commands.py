@@ -216,7 +216,7 @@ def test_import_counts_what_it_cannot_read(
     status, text = ask(capsys, "import", str(file), str(tmp_path / "absent"), "--data-dir", data)
     assert status == NOTHING
     assert "8 records added." in text
-    assert "3 lines could not be read:" in text
+    assert "2 lines and 1 file could not be read:" in text
     assert f"{file}:1: " in text
     assert f"{tmp_path / 'absent'}: " in text
     assert json.loads(ask(capsys, "stats", "--data-dir", data, "--json")[1])["records"] == 8
@@ -372,3 +372,13 @@ def test_a_shell_completes(typed: str, offered: set[str]) -> None:
         check=False,
     )
     assert set(answer.stdout.split()) == offered
+
+
+def test_a_folder_is_not_imported(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said how its files are named, before a data directory is made."""
+    data = tmp_path / "data"
+    assert main(["import", str(recorded), str(tmp_path), "--data-dir", str(data)]) == USAGE
+    complaint = capsys.readouterr().err
+    assert f"{tmp_path}: a folder; name its files" in complaint
+    assert f"{tmp_path}/*.ndjson" in complaint
+    assert not data.exists()
