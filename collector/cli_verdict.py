@@ -18,6 +18,7 @@ from collector.cli_text import (
     time_of_day,
     wrapped,
 )
+from tracing.line import format_timestamp
 
 JsonObject = dict[str, Any]
 
@@ -78,7 +79,7 @@ def next_commands(verdict: JsonObject, *, where: str = "") -> list[tuple[str, st
     cause = verdict["causes"][0] if verdict["causes"] else None
     cited = [item["trace_id"] for item in cause["evidence"] if item["trace_id"]] if cause else []
     trace_id = verdict["trace_id"] or (cited[0] if cited else None)
-    commands = []
+    commands = _commands_without_measure(verdict, suffix)
     if trace_id:
         commands.append((f"backtrail trace {trace_id}{suffix}", "the whole chain, with the logs in place"))
     if cause:
@@ -92,6 +93,26 @@ def next_commands(verdict: JsonObject, *, where: str = "") -> list[tuple[str, st
             (f"backtrail search --traces '{query}'{suffix}", "other traces that passed this place")
         )
     return commands
+
+
+def _commands_without_measure(verdict: JsonObject, suffix: str) -> list[tuple[str, str]]:
+    """What helps on with a time range that had nothing to be measured by."""
+    from collector.diagnose.ask import NOTHING_BEGAN
+
+    if verdict.get("insufficient") in (None, NOTHING_BEGAN) or not verdict["start"]:
+        return []
+    start, end = verdict["start"], verdict["end"]
+    middle = format_timestamp(round((epoch_ms(start) + epoch_ms(end)) / 2) * 1_000_000)
+    return [
+        (
+            f"backtrail search --traces --failed --start {start} --end {end}{suffix}",
+            "the failed traces of this time; `backtrail why TRACE_ID` measures one by its healthy neighbours",
+        ),
+        (
+            f"backtrail why --start {middle} --end {end}{suffix}",
+            "only the second half, measured by the first",
+        ),
+    ]
 
 
 def quoted(value: str) -> str:

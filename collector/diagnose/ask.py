@@ -36,6 +36,8 @@ LATER_NS: Final = (60_000_000_000, 3_600_000_000_000, 86_400_000_000_000)
 CHANGES_BEFORE_NS: Final = 1_800_000_000_000
 CHANGES_MAX: Final = 100  # the newest
 
+NOTHING_BEGAN: Final = "no trace began in this time"  # what a verdict about an empty time lacks
+
 StatusOf = Callable[[Sequence[Record]], TraceStatus]
 
 
@@ -136,7 +138,7 @@ def judged_window(
         store, condition, start_ns, end_ns, traces_max=traces_max, records_max=WINDOW_RECORDS_MAX
     )
     if not sample.trace_ids:
-        verdict = Verdict(insufficient="no trace began in this time", start_ns=start_ns, end_ns=end_ns)
+        verdict = Verdict(insufficient=NOTHING_BEGAN, start_ns=start_ns, end_ns=end_ns)
         return Judgement(verdict, [], Window([], baseline or Baseline()))
     if baseline is None:
         before = store.find_traces(measure, end_ns=start_ns, limit=WINDOW_HEALTHY_TRACES_MAX)
@@ -218,6 +220,7 @@ def _built(store: Store, trace_ids: Collection[str]) -> list[Trace]:
 
 
 __all__ = [
+    "NOTHING_BEGAN",
     "healthy_traces",
     "judged_trace",
     "judged_window",

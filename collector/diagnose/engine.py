@@ -194,7 +194,8 @@ def _judge(
     if not causes and known < HEALTHY_TRACES_MIN:
         insufficient = (
             f"{known} healthy traces to compare with, at least {HEALTHY_TRACES_MIN} are needed to know "
-            "what is normal; no exception, error or death of a process shows by itself"
+            "what is normal; no exception, error or death of a process is surprising enough by itself"
+            f"{_errors(windows[0])}"
         )
     noticed = {name for cause in causes for name in cause.signals}
     verdict = Verdict(
@@ -205,6 +206,14 @@ def _judge(
         notes=notes,
     )
     return Judgement(verdict, suspects, windows[0])
+
+
+def _errors(window: Window) -> str:
+    """How many of several traces hold an error, to be looked at where nothing can be compared."""
+    failed = sum(trace.has_error for trace in window.traces)
+    if window.is_one_trace or not failed:
+        return ""
+    return f"; {failed} of {len(window.traces)} traces {'holds' if failed == 1 else 'hold'} an error"
 
 
 def _losses(window: Window) -> list[str]:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.cli_verdict import confidence_words, next_commands, quoted, verdict_lines
+from collector.diagnose.ask import NOTHING_BEGAN
 
 VERDICT = """\
 inventory raised KeyError: 'shelf' in shelf_label.
@@ -56,6 +57,19 @@ def test_lack_of_data_is_said_as_such(verdict: dict[str, Any]) -> None:
     verdict |= {"causes": [], "insufficient": "only 2 healthy traces of this entry point; 5 are needed"}
     text = written(verdict)
     assert text.startswith("Not enough data to name a cause.\nlacking      only 2 healthy traces")
+
+
+def test_a_time_range_without_a_measure_has_a_next_step(verdict: dict[str, Any]) -> None:
+    """Its failed traces, and a part of it that has something to be measured by."""
+    start, end = "2026-11-24T05:00:00.000000000Z", "2026-11-24T05:20:00.000000000Z"
+    verdict |= {"causes": [], "trace_id": None, "start": start, "end": end}
+    commands = [command for command, _ in next_commands(verdict | {"insufficient": "0 healthy traces"})]
+    assert commands == [
+        f"backtrail search --traces --failed --start {start} --end {end}",
+        f"backtrail why --start 2026-11-24T05:10:00.000000000Z --end {end}",
+    ]
+    assert next_commands(verdict | {"insufficient": NOTHING_BEGAN}) == []
+    assert next_commands(verdict | {"insufficient": None}) == []
 
 
 def test_a_normal_trace_is_said_to_be_normal(verdict: dict[str, Any]) -> None:

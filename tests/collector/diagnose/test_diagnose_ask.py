@@ -140,6 +140,19 @@ def test_a_window_is_measured_by_what_came_before(shop: Any, faults: Any) -> Non
     assert (verdict.start_ns, verdict.end_ns, verdict.traces_compared) == (start_ns, end_ns, 60)
 
 
+def test_a_window_without_a_measure_does_not_call_its_errors_none(shop: Any, faults: Any) -> None:
+    """Errors that nothing can be compared with are weak proof, and still there: the answer counts them."""
+    records = [*(shop.records() for _ in range(40)), shop.records(faults.error_line())]
+    end_ns = records[-1][0].timestamp_ns + 1
+    verdict = root_cause_of_window(filled(*records), records[0][0].timestamp_ns, end_ns)
+    assert verdict.causes == []
+    assert verdict.insufficient is not None
+    assert "is surprising enough by itself" in verdict.insufficient
+    assert verdict.insufficient.endswith("; 1 of 41 traces holds an error")
+    healthy = root_cause_of_window(filled(*records), records[0][0].timestamp_ns, records[-2][0].timestamp_ns)
+    assert "an error" not in (healthy.insufficient or "").partition("by itself")[2]
+
+
 def test_a_window_may_be_measured_by_a_baseline_of_ones_own(shop: Any, faults: Any) -> None:
     """For instance one that was learned last week."""
     baseline = Baseline()
