@@ -67,7 +67,7 @@ def why(
             version=version,
         )
         if html is not None:
-            html.write_text(_page(answer, answers), encoding="utf-8")
+            _write(html, _page(answer, answers))
 
     def draw(answer: dict[str, Any], width: int | None) -> Any:
         return verdict_lines(answer, width=width, explain=explain, where=place.options)
@@ -76,6 +76,15 @@ def why(
     if html is not None:
         complain(f"the page is in {html}")
     raise typer.Exit(OK if answer["causes"] else NOTHING)
+
+
+def _write(file: Path, text: str) -> None:
+    from collector.cli_source import UsageError
+
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--html {file}: cannot be written: {error.strerror}; name another file") from None
 
 
 def _page(verdict: dict[str, Any], answers: Any) -> str:
@@ -139,6 +148,8 @@ def changes(
     give(answer, change_lines, as_json=as_json)
     if answer["cursor"]:
         complain(f"there are more: --cursor {answer['cursor']}")
+    elif not answer["changes"]:
+        complain("no change told; `backtrail change` tells one")
     raise typer.Exit(OK if answer["changes"] else NOTHING)
 
 
@@ -159,6 +170,7 @@ def findings(
     Exit status: 0 when there is something, 1 when not.
     """
     from collector.cli_events import finding_lines
+    from collector.watch.kept import WARM_MINUTES, WARM_TRACES
 
     with asking(url, data_dir) as (_, answers):
         answer = answers.findings.list(
@@ -167,4 +179,7 @@ def findings(
     give(answer, finding_lines, as_json=as_json)
     if answer["cursor"]:
         complain(f"there are more: --cursor {answer['cursor']}")
+    elif not answer["findings"]:  # which is not `all is well` while the watch is new
+        known = f"{WARM_MINUTES} minutes and {WARM_TRACES} traces"
+        complain(f"nothing unusual told; the watch tells nothing before it knows {known} that are usual")
     raise typer.Exit(OK if answer["findings"] else NOTHING)

@@ -119,6 +119,15 @@ def test_the_page_stands_alone(
     assert "ts-verification-code-service" in page.text
 
 
+def test_a_page_that_cannot_be_written_is_a_wrong_command(
+    faulty: Path, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which option, which file, and why."""
+    for file, reason in ((tmp_path / "absent" / "why.html", "No such file"), (tmp_path, "Is a directory")):
+        assert main(asked(faulty, baseline, "--html", str(file))) == USAGE
+        assert f"--html {file}: cannot be written: {reason}" in capsys.readouterr().err
+
+
 def test_a_page_without_a_cause_is_a_page(faulty: Path, tmp_path: Path) -> None:
     """It says what is lacking."""
     file = tmp_path / "none.html"
@@ -224,3 +233,21 @@ def test_changes_are_told_and_listed(url: str, capsys: pytest.CaptureFixture[str
     assert main(["findings", "--url", url]) == NOTHING
     assert main([*told, "--at", "yesterday"]) == NOT_THERE
     assert "RFC 3339" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("changes", "no change told; `backtrail change` tells one"),
+        (
+            "findings",
+            "nothing unusual told; the watch tells nothing before it knows 10 minutes and 200 traces",
+        ),
+    ],
+)
+def test_no_change_and_no_finding_are_said_in_words(
+    command: str, said: str, faulty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Silence would read as `all is well`."""
+    assert main([command, "--data-dir", str(faulty)]) == NOTHING
+    assert said in capsys.readouterr().err
