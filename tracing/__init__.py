@@ -1,15 +1,18 @@
 """backtrail's library: trace and span ids in every log line, header and message of a Python program.
 
 ```python
+import logging
 import tracing
 
-tracing.configure(service="orders")          # every log line and span reaches the collector
-tracing.instrument()                         # clients and servers that are installed carry the trace
+tracing.configure(service="orders", level="INFO")  # every span, and every log line from INFO on
+tracing.instrument()  # clients and servers that are installed carry the trace
+log = logging.getLogger(__name__)
 
-with tracing.span("charge", order=7):        # a piece of work
-    log.info("charging")                     # has the ids of the span
-    client.get(url, headers=tracing.inject({}))
+with tracing.span("charge", order=7):  # a piece of work
+    log.info("charging")  # has the ids of the span
+    headers = tracing.inject({})  # by hand, for what instrument() does not know
 ```
+Without `level=` the loggers' own levels hold, which is WARNING where the program set none.
 Nothing is imported before it is used: `import tracing` costs next to nothing.
 """
 
