@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -14,7 +15,6 @@ import orjson
 from rich.text import Text
 
 from collector.cli_chain import chain_lines
-from collector.cli_source import DATA_DIR_VARIABLE, URL_VARIABLE
 from collector.cli_text import Screen
 from collector.cli_verdict import verdict_lines
 from collector.demo.episode import HEALTHY_ORDERS, Episode, play, warm_up
@@ -78,17 +78,28 @@ def _show(stage: Screen, episode: Episode) -> None:
 
 
 def _how_to_look_further(episode: Episode, shop: Shop, *, keep: bool) -> list[Text]:
-    place = f"{URL_VARIABLE}={shop.collector_url}" if keep else f"{DATA_DIR_VARIABLE}={shop.data_directory}"
-    commands = [
-        f"export {place}",
-        f"backtrail trace {episode.trace_id} --full",
-        f"backtrail why {episode.trace_id} --explain",
-        "backtrail search 'level:>=WARN'",
-        "backtrail services",
+    option = f"--url {shop.collector_url}" if keep else f"--data-dir {shlex.quote(str(shop.data_directory))}"
+    questions = [
+        f"trace {episode.trace_id} --full",
+        f"why {episode.trace_id} --explain",
+        "search 'level:>=WARN'",
+        "services",
     ]
+    lines = [f"{_program()} {question} {option}" for question in questions]
     if keep:
-        commands.append(f"curl '{shop.collector_url}/api/v1/root-cause?trace_id={episode.trace_id}'")
-    return [Text(), Text("Look further", style="bold underline"), Text(), *map(Text, commands), Text()]
+        lines.append(f"curl '{shop.collector_url}/api/v1/root-cause?trace_id={episode.trace_id}'")
+    else:
+        lines.append("What was recorded is kept until the next demo.")
+    return [Text(), Text("Look further", style="bold underline"), Text(), *map(Text, lines), Text()]
+
+
+def _program() -> str:
+    """How the reader's shell calls `backtrail`: by its path unless it would find the same one by name."""
+    beside = Path(sys.executable).with_name("backtrail")
+    found = shutil.which("backtrail")
+    if found is not None and Path(found) == beside:
+        return "backtrail"
+    return shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m collector"
 
 
 def _conclusion(episode: Episode) -> list[Text]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -86,22 +87,22 @@ def test_healthy_windows_raise_no_alarm(tmp_path: Path) -> None:
 
 def test_the_command_shows_it_all(tmp_path: Path) -> None:
     """`backtrail demo`: chain, verdict, next commands and status 0; no process is left, the data is."""
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "collector", "demo", "--fault", "exception"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in ("The call chain", "The verdict", "shelf_label", "Look further"):
+    for part in ("The call chain", "The verdict", "shelf_label", "Look further", "kept until the next demo"):
         assert part in done.stdout
     assert left_behind(tmp_path) == []
-    exported = next(line for line in done.stdout.splitlines() if line.startswith("export ")).split()[1]
-    follow_up = next(line for line in done.stdout.splitlines() if line.startswith("backtrail why"))
-    name, _, value = exported.partition("=")
+    follow_up = next(line for line in done.stdout.splitlines() if "--explain" in line)
     again = subprocess.run(
-        [sys.executable, "-m", "collector", *follow_up.split()[1:]],
+        shlex.split(follow_up),
         capture_output=True,
         text=True,
         timeout=60,
-        env={**environment, name: value},
+        # As printed: from anywhere, in a shell that has not our programs and names another collector.
+        cwd="/",
+        env={**environment, "BACKTRAIL_URL": "http://127.0.0.1:1"},
     )
     assert again.returncode == 0, again.stderr
     assert "inventory" in again.stdout.splitlines()[0]
