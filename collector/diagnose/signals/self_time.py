@@ -7,7 +7,9 @@ all services have in common (load, a machine that is slower today) is taken off 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import structs
@@ -82,7 +84,6 @@ def _finding(
     if window.is_one_trace and visits[0].node.self_time_ns <= known.quantile_ns(1.0):
         return None  # so long a healthy run took, too
     typical_ns = visits[len(visits) // 2].node.self_time_ns
-    everything = f"; all that {service} does takes {times(whole.octaves - drift)} as long as usual"
     return Finding(
         signal=SIGNAL,
         fault="slow",
@@ -91,9 +92,9 @@ def _finding(
         decades=decades,
         summary=f"{place.name} in {service} takes {length(typical_ns)} itself, half of the healthy runs need "
         f"at most {length(known.quantile_ns(0.5))}, all at most {length(known.quantile_ns(1.0))}"
-        + (everything if len(own) > 1 and whole.octaves - drift >= OCTAVES_MIN else ""),
+        + (_everything(service, own.values(), drift) if 1 < len(own) < 2 * len(slower) else ""),
         evidence=[
-            _cite(visit, known.quantile_ns(0.5), known.quantile_ns(0.99)) for visit in slow[:EVIDENCE_MAX]
+            _cite(visit, known.quantile_ns(0.5), known.quantile_ns(1.0)) for visit in slow[:EVIDENCE_MAX]
         ],
         visits=slow,
         operation=place.name,
@@ -101,6 +102,15 @@ def _finding(
         location=_declared_at(slow[0]),
         refuted_by=f"healthy runs of {place.name} that take as long",
     )
+
+
+def _everything(service: str, own: Collection[Shift], drift: float) -> str:
+    """By how much all of a service's time has grown, if so; to be said where most operations are slower."""
+    usual_ns = sum(shift.count * math.exp2(shift.healthy_mean) for shift in own)
+    octaves = math.log2(1 + sum(shift.excess_ns(drift) for shift in own) / usual_ns)
+    if octaves < OCTAVES_MIN:
+        return ""
+    return f"; all that {service} does takes {times(octaves)} as long as usual"
 
 
 def _declared_at(visit: Visit) -> str | None:
@@ -111,10 +121,10 @@ def _declared_at(visit: Visit) -> str | None:
     return " in ".join(str(part) for part in (where, function) if part) or None
 
 
-def _cite(visit: Visit, median_ns: int, high_ns: int) -> Evidence:
+def _cite(visit: Visit, median_ns: int, longest_ns: int) -> Evidence:
     record = visit.node.record
     return evidence(
         record,
         f"{length(visit.node.self_time_ns)} of it in itself; half of the healthy runs need at most "
-        f"{length(median_ns)}, 99 % at most {length(high_ns)}",
+        f"{length(median_ns)}, all at most {length(longest_ns)}",
     )

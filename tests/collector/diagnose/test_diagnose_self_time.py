@@ -1,0 +1,57 @@
+"""What is said of a service that spends more time in itself: how much, of what, and when it is no cause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from collector.diagnose.baseline import Baseline
+from collector.diagnose.engine import diagnose_window
+
+
+@pytest.fixture
+def baseline(shop: Any) -> Baseline:
+    """Sixty healthy orders."""
+    learned = Baseline()
+    learned.learn(shop.traces(60))
+    return learned
+
+
+def test_one_slow_operation_is_not_all_that_a_service_does(
+    shop: Any, faults: Any, baseline: Baseline
+) -> None:
+    """A mean over all of its operations would be true of none of them."""
+    cause = diagnose_window(shop.traces(20, faults.slow()), baseline).causes[0]
+    assert cause.summary.startswith("find stock in inventory takes 317 ms itself")
+    assert "all that" not in cause.summary
+
+
+def test_a_service_that_is_slower_in_all_it_does_is_called_that(
+    shop: Any, plans: Any, baseline: Baseline
+) -> None:
+    """By how much its whole time has grown, not by a mean over operations of which each counts the same."""
+
+    def starved(call: Any) -> Any:
+        times = 10 if call.name == "find stock" else 3
+        steps = [plans.Work(times * step.ms) if isinstance(step, plans.Work) else step for step in call.steps]
+        return replace(call, steps=tuple(steps)) if call.service == "inventory" else call
+
+    plan = plans.checkout()
+    for name in ("find stock", "hold items", "/shop/Reserve"):
+        plan = plan.edited(name, starved)
+    cause = diagnose_window(shop.traces(20, plan), baseline).causes[0]
+    assert (cause.service, cause.fault) == ("inventory", "slow")
+    said = cause.summary.partition("; all that inventory does takes ")[2]
+    assert said.endswith(" times as long as usual")
+    # (10 × 5 + 3 × 3 + 3 × 0.5) ms of 8.5 ms
+    assert 6.5 < float(said.split()[0]) < 7.8
+
+
+def test_the_summary_and_the_evidence_name_the_same_bound(shop: Any, faults: Any, baseline: Baseline) -> None:
+    """A length that all healthy runs keep is not one of 99 % of them a line further down."""
+    cause = diagnose_window(shop.traces(20, faults.slow()), baseline).causes[0]
+    bound = cause.summary.rpartition(", ")[2]
+    assert bound.startswith("all at most ")
+    assert cause.evidence[0].why.endswith(bound)
