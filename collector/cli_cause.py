@@ -70,7 +70,8 @@ def why(
             _write(html, _page(answer, answers))
 
     def draw(answer: dict[str, Any], width: int | None) -> Any:
-        return verdict_lines(answer, width=width, explain=explain, where=place.options)
+        measure = str(baseline) if baseline is not None else None
+        return verdict_lines(answer, width=width, explain=explain, where=place.options, baseline=measure)
 
     give(answer, draw, as_json=as_json)
     if html is not None:

@@ -34,6 +34,7 @@ def verdict_lines(
     explain: bool = False,
     where: str = "",
     commands: bool = True,
+    baseline: str | None = None,
 ) -> list[Text]:
     """Write a verdict as the API gives it (`collector.api.shapes.VerdictObject`).
 
@@ -42,6 +43,7 @@ def verdict_lines(
         explain: every cause and all of its evidence, and what each signal saw, if the verdict says so.
         where: options that the next commands need to reach the same data, such as `--data-dir D`.
         commands: end with the commands worth typing next.
+        baseline: the file that was the measure, where one was given.
     """
     writer = _Writer(width)
     if verdict["causes"]:
@@ -56,9 +58,8 @@ def verdict_lines(
         writer.lines += explanation_lines(verdict["explanation"], width=width)
         writer.blank()
     if verdict["traces_compared"]:
-        writer.field(
-            "measured by", f"{count(verdict['traces_compared'], 'healthy trace')} of the same entry point"
-        )
+        measure = f"{count(verdict['traces_compared'], 'trace')} taken for healthy"
+        writer.field("measured by", f"{measure}, of {clean(baseline)}" if baseline else measure)
     if verdict["start"]:
         length_ns = round((epoch_ms(verdict["end"]) - epoch_ms(verdict["start"])) * 1e6)
         begin, end = day_and_time(verdict["start"]), day_and_time(verdict["end"])

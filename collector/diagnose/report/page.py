@@ -81,7 +81,7 @@ def _when(verdict: JsonObject) -> str:
         asked.append(f"trace {text(verdict['trace_id'])}")
     if verdict["start"]:
         asked.append(f"{text(verdict['start'][:19])} to {text(verdict['end'][:19])} UTC")
-    asked.append(f"measured by {verdict['traces_compared']} healthy traces")
+    asked.append(f"measured by {verdict['traces_compared']} traces taken for healthy")
     return " · ".join(asked)
 
 

@@ -80,7 +80,9 @@ def test_explain_shows_numbers_baseline_and_rank_of_each_signal(
     for part in ("What each signal saw", "decades", "here", "healthy", first["summary"][:40]):
         assert part in shown
     assert main(asked(faulty, baseline)) == OK
-    assert "What each signal saw" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "What each signal saw" not in shown
+    assert f"taken for healthy, of {baseline}" in " ".join(shown.split())
 
 
 class Page(HTMLParser):

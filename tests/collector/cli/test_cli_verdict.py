@@ -25,7 +25,7 @@ refuted by   the same exception in a healthy trace
 
 or else      2. orders answered 500. (low (21 %))
 
-measured by  38 healthy traces of the same entry point
+measured by  38 traces taken for healthy
 normal       durations of 7 operations
 next         backtrail trace 5f3c5f3c5f3c5f3c5f3c5f3c5f3c5f3c --data-dir d
              the whole chain, with the logs in place
@@ -57,6 +57,14 @@ def test_lack_of_data_is_said_as_such(verdict: dict[str, Any]) -> None:
     verdict |= {"causes": [], "insufficient": "only 2 healthy traces of this entry point; 5 are needed"}
     text = written(verdict)
     assert text.startswith("Not enough data to name a cause.\nlacking      only 2 healthy traces")
+
+
+def test_the_measure_is_named_only_where_it_is_known(verdict: dict[str, Any]) -> None:
+    """A baseline that was given is; else it may be the collector's own, neighbours, or what came before."""
+    assert "measured by  38 traces taken for healthy, of week.baseline\n" in written(
+        verdict, baseline="week.baseline"
+    )
+    assert "the same entry point" not in written(verdict)
 
 
 def test_a_time_range_without_a_measure_has_a_next_step(verdict: dict[str, Any]) -> None:
