@@ -50,6 +50,9 @@ def chain_lines(trace: JsonObject, *, width: int | None = None, full: bool = Fal
     lines = _header(trace, palette, width)
     layout = _Layout(trace, palette, width)
     lines.append(Text())
+    if max((node["depth"] for node in trace["nodes"]), default=0) > layout.depth_drawn_max:
+        legend = f"[{layout.depth_drawn_max + 1}] is a depth: so deep, spans are no longer indented"
+        lines.append(fitted(Text(legend, style="dim"), width))
     lines.extend(layout.head())
     for row in rows(trace, palette, full=full, depth_max=layout.depth_drawn_max):
         lines.append(layout.line(row))
@@ -87,11 +90,15 @@ def _header(trace: JsonObject, palette: Palette, width: int | None) -> list[Text
 def _state(trace: JsonObject) -> Text:
     if trace["error"]:
         return Text("failed", style="bold red")
-    if all(node["finished"] for node in trace["nodes"]):
+    unfinished = [node for node in trace["nodes"] if not node["finished"]]
+    if not unfinished:
         return Text("ok", style="green")
     if trace["completeness"] == "open":
         return Text("still running", style="yellow")
-    return Text("never finished", style="bold red")
+    if any(node["depth"] == 0 for node in unfinished):
+        return Text("never finished", style="bold red")
+    is_death = any(node["process_ended"] == "killed" for node in unfinished)
+    return Text("a process died" if is_death else "unfinished spans", style="bold red")
 
 
 def _flowed(parts: Sequence[Text], width: int | None) -> list[Text]:
@@ -138,7 +145,7 @@ class _Layout:
         line = Text()
         line.append(f"{self._number(row.offset_ns):>9}", style="dim" if row.span is None else "")
         if self._lengths:
-            line.append(f"{self._number(row.span['duration_ns'] if row.span else None):>10}")
+            line.append(f"{self._took(row.span):>10}")
         line.append("  ")
         if self._bars:
             line.append_text(self._bar(row))
@@ -147,6 +154,12 @@ class _Layout:
         line.append_text(row.text)
         line.rstrip()
         return fitted(line, self._width)
+
+    def _took(self, span: JsonObject | None) -> str:
+        """The length of a span; a dash where its end is not known."""
+        if span is None:
+            return ""
+        return self._number(span["duration_ns"]) if span["finished"] else "–"
 
     def _number(self, length_ns: int | None) -> str:
         if length_ns is None:

@@ -75,6 +75,38 @@ def test_what_never_ended_and_what_never_arrived_is_said(make_trace: Any, make_s
     assert "What is missing" in text
 
 
+@pytest.mark.parametrize(
+    ("unfinished", "ended", "said"),
+    [
+        ("worker", "killed", "a process died"),
+        ("worker", "exit", "unfinished spans"),
+        ("web", "killed", "never finished"),
+    ],
+)
+def test_a_request_that_was_answered_is_not_said_to_be_unfinished(
+    unfinished: str, ended: str, said: str, make_trace: Any, make_span: Any
+) -> None:
+    """Its header tells what became of the spans below it, and no length stands where none is known."""
+    trace = make_trace([make_span(1, "web", "GET /", 0, 9), make_span(2, "worker", "charge", 2, 3, parent=1)])
+    for node in trace["nodes"]:
+        if node["service"] == unfinished:
+            node |= {"finished": False, "process_ended": ended}
+    header, *lines = drawn(trace | {"completeness": "gaps"})
+    assert header.endswith(f"  ·  {said}")
+    numbers = {line.split()[1] for line in lines if "never ended" in line}
+    assert numbers == {"–"}
+
+
+def test_spans_that_are_not_indented_are_explained(make_trace: Any, make_span: Any) -> None:
+    """Where the terminal is too narrow for the tree, the number in front is said to be the depth."""
+    records = [make_span(1, "a", "root", 0, 50)]
+    records += [make_span(at, "a", f"level {at}", at, 1, parent=at - 1) for at in range(2, 15)]
+    trace = make_trace(records)
+    legend = "[10] is a depth: so deep, spans are no longer indented"
+    assert legend in drawn(trace, width=80)
+    assert not [line for line in drawn(trace) if "is a depth" in line]
+
+
 def test_equal_siblings_are_counted_not_listed(make_trace: Any, make_span: Any) -> None:
     """A hundred equal queries are one line and a number; `full` lists all of them."""
     records = [make_span(1, "web", "GET /", 0, 500)]
