@@ -88,24 +88,37 @@ class RecordDrawing:
 
 
 def trace_list_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
-    """Traces, newest first, each with the id that `backtrail trace` wants."""
+    """Traces, newest first, each with the id that `backtrail trace` wants.
+
+    Where the terminal is too narrow for all of it, everything else makes room for the id and the entry point.
+    """
+    for with_counts, brief in ((True, False), (False, False), (False, True)):
+        lines = _trace_list(answer, with_counts=with_counts, brief=brief)
+        if width is None or all(line.cell_len <= width for line in lines):
+            break
+    return [fitted(line, width) for line in lines]
+
+
+def _trace_list(answer: JsonObject, *, with_counts: bool, brief: bool) -> list[Text]:
     palette = Palette(trace["service"] for trace in answer["traces"])
+    started = slice(5, 16) if brief else slice(0, 23)  # month to minute, or year to millisecond
+    failed = "✗" if brief else "✗ failed"
     rows = [
         [
             Text(trace["trace_id"]),
-            Text(day_and_time(trace["start"])[:-4], style="dim"),
+            Text(day_and_time(trace["start"])[started], style="dim"),
             Text(duration(trace["duration_ns"])),
-            Text("✗ failed", style="bold red") if trace["error"] else Text("ok", style="green"),
-            Text(count(trace["spans"], "span")),
-            Text(count(trace["logs"], "log")),
+            Text(failed, style="bold red") if trace["error"] else Text("ok", style="green"),
+            *([Text(count(trace["spans"], "span")), Text(count(trace["logs"], "log"))] * with_counts),
             Text.assemble(
                 (clean(trace["service"]), palette.style(trace["service"])), f" {clean(trace['name'])}"
             ),
         ]
         for trace in answer["traces"]
     ]
-    head = ["trace", "started (UTC)", "took", "", "", "", "entry point"]
-    return table_lines(head, rows, right={2, 4, 5}, width=width)
+    when = "UTC" if brief else "started (UTC)"
+    head = ["trace", when, "took", "", *(["", ""] * with_counts), "entry point"]
+    return table_lines(head, rows, right={2, 4, 5} if with_counts else {2})
 
 
 def facet_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:

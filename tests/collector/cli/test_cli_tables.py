@@ -105,3 +105,28 @@ def test_a_score_shows_what_went_wrong() -> None:
     lines = [line.plain for line in cli_score.score_lines(score)]
     assert lines[0] == "as@1  50.0 %"
     assert lines[-1].split() == ["b", "cart", "2", "orders,", "cart"]
+
+
+@pytest.mark.parametrize(
+    ("width", "row"),
+    [
+        (None, f"{TRACE}  2026-11-24 05:32:11.412  40.0 ms  ✗ failed  13 spans  8 logs  gateway POST /orders"),
+        (100, f"{TRACE}  2026-11-24 05:32:11.412  40.0 ms  ✗ failed  gateway POST /orders"),
+        (80, f"{TRACE}  11-24 05:32  40.0 ms  ✗  gateway POST /orders"),
+    ],
+)
+def test_a_list_of_traces_keeps_the_entry_point(width: int | None, row: str) -> None:
+    """On a narrow terminal the counts go first, then the parts of the time that can be done without."""
+    trace = {
+        "trace_id": TRACE,
+        "start": "2026-11-24T05:32:11.412000000Z",
+        "duration_ns": 40_000_000,
+        "error": True,
+        "spans": 13,
+        "logs": 8,
+        "service": "gateway",
+        "name": "POST /orders",
+    }
+    _, line = cli_tables.trace_list_lines({"traces": [trace]}, width=width)
+    assert line.plain.split() == row.split()
+    assert line.plain.startswith(f"{TRACE}  ")
