@@ -42,6 +42,15 @@ class SettingsWarning(UserWarning):
     """A variable that looks like a setting and is none."""
 
 
+class _WrongValue(ConfigurationError):
+    """A field's value cannot be used; `said` follows the name by which whoever set it knows the field."""
+
+    def __init__(self, field: str, said: str) -> None:
+        super().__init__(f"{field}{said}")
+        self.field = field
+        self.said = said
+
+
 def default_spool_dir(env: Mapping[str, str]) -> Path:
     """Where spools live unless told otherwise: the XDG state directory.
 
@@ -105,23 +114,23 @@ class Settings:
         if self.otlp_protocol is not None:
             _one_of("otlp_protocol", self.otlp_protocol, ("grpc", "http"))
         if not 0.0 <= self.sampler_arg <= 1.0:
-            raise ConfigurationError(f"sampler_arg={self.sampler_arg}: a share in 0..1 was expected")
+            raise _WrongValue("sampler_arg", f"={self.sampler_arg}: a share in 0..1 was expected")
         if not self.slow_span_s >= 0.0:
-            raise ConfigurationError(f"slow_span_s={self.slow_span_s}: 0 or more seconds were expected")
+            raise _WrongValue("slow_span_s", f"={self.slow_span_s}: 0 or more seconds were expected")
         if not self.service.strip():
-            raise ConfigurationError("service: a name was expected, got an empty one")
+            raise _WrongValue("service", ": a name was expected, got an empty one")
         if self.level is not None and sc.normal_level(self.level) is None:
-            raise ConfigurationError(f"level={self.level!r}: such as DEBUG, INFO, WARNING or ERROR")
+            raise _WrongValue("level", f"={self.level!r}: such as DEBUG, INFO, WARNING or ERROR")
         for name, url in (("collector_url", self.collector_url), ("otlp_endpoint", self.otlp_endpoint)):
             if url is not None and not _is_url(url):
-                raise ConfigurationError(f"{name}={url!r}: expected http://host:port or https://host:port")
+                raise _WrongValue(name, f"={url!r}: expected http://host:port or https://host:port")
         for name, value in self.otlp_headers.items():
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise ConfigurationError(
-                    f"otlp_headers: {name!r} is no header, or its value has odd characters"
-                )
+                raise _WrongValue("otlp_headers", f": {name!r} is no header, or its value has odd characters")
         if self.exporter == "file" and self.export_file is None:
-            raise ConfigurationError("exporter='file' needs export_file, the path to write to")
+            raise _WrongValue(
+                "exporter", "='file' needs export_file (TRACING_EXPORT_FILE), the path to write to"
+            )
         for name, patterns in (
             ("redact_patterns", self.redact_patterns),
             ("excluded_paths", self.excluded_paths),
@@ -130,7 +139,7 @@ class Settings:
                 try:
                     re.compile(pattern)
                 except re.error as error:
-                    raise ConfigurationError(f"{name}: {pattern!r}: {error}") from None
+                    raise _WrongValue(name, f": {pattern!r}: {error}") from None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], **given: Any) -> Self:
@@ -140,8 +149,8 @@ class Settings:
             ConfigurationError: names the variable or the argument, its value and what was expected.
         """
         hints = get_type_hints(cls)
-        values: dict[str, Any] = {"spool_dir": default_spool_dir(env)}
-        values |= _from_opentelemetry(env)
+        values, sources = _from_opentelemetry(env)
+        values.setdefault("spool_dir", default_spool_dir(env))
         for name, text in env.items():
             if not name.startswith(PREFIX):
                 continue
@@ -149,18 +158,21 @@ class Settings:
             if key not in hints:
                 _warn_unknown(name, [PREFIX + known.upper() for known in hints])
             elif text.strip():  # an empty variable is an unset one, as OpenTelemetry has it
-                values[key] = _parsed(name, text.strip(), hints[key])
+                values[key], sources[key] = _parsed(name, text.strip(), hints[key]), name
         for key, value in given.items():
             if key not in hints:
                 raise ConfigurationError(f"{key}: no such setting{_did_you_mean(key, list(hints))}")
             if value is not None:
-                values[key] = _taken(key, value, hints[key])
-        return cls(**values)
+                values[key], sources[key] = _taken(key, value, hints[key]), key
+        try:
+            return cls(**values)
+        except _WrongValue as wrong:
+            raise ConfigurationError(f"{sources.get(wrong.field, wrong.field)}{wrong.said}") from None
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigurationError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+        raise _WrongValue(name, f"={value!r}: expected one of {', '.join(choices)}")
 
 
 def _is_url(text: str) -> bool:
@@ -241,25 +253,26 @@ def _taken(key: str, value: Any, hint: Any) -> Any:
 # ---------------------------------------------------------------- OpenTelemetry's names
 
 
-def _from_opentelemetry(env: Mapping[str, str]) -> dict[str, Any]:
-    """What OpenTelemetry's variables say, in our fields.
+def _from_opentelemetry(env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What OpenTelemetry's variables say, in our fields; and the variable that each field is from.
 
     Source: OpenTelemetry specification 1.40, "Environment Variable Specification".
     """
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for name, (key, read) in _OPENTELEMETRY.items():
         text = env.get(name, "").strip()
         if not text:
             continue
         try:
-            values[key] = read(text)
+            values[key], sources[key] = read(text), name
         except (ValueError, KeyError):
             shown = "…" if name.endswith(_SECRET) else repr(text)
             warnings.warn(f"{name}={shown} was not understood and is left out", SettingsWarning, stacklevel=4)
     attributes = values.get("resource_attributes", {})
     if sc.SERVICE_NAME in attributes and "service" not in values:
-        values["service"] = attributes[sc.SERVICE_NAME]
-    return values
+        values["service"], sources["service"] = attributes[sc.SERVICE_NAME], "OTEL_RESOURCE_ATTRIBUTES"
+    return values, sources
 
 
 def _sampler(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -86,18 +87,37 @@ def test_a_variable_becomes_its_field(variable: str, text: str, field: str, valu
         ("TRACING_COLLECTOR_URL", "collector:4318", "http://host:port"),
         ("TRACING_LEVEL", "LOUD", "DEBUG"),
         ("TRACING_RESOURCE_ATTRIBUTES", "team", "key=value"),
-        ("TRACING_REDACT_PATTERNS", "(", "redact_patterns"),
+        ("TRACING_REDACT_PATTERNS", "(", "unterminated"),
         ("TRACING_OTLP_HEADERS", "api key=k", "api key"),
         ("TRACING_OTLP_HEADERS", "api-key=two%0Alines", "api-key"),
     ],
 )
 def test_a_malformed_value_stops_the_start(variable: str, text: str, expected: str) -> None:
-    """The message names the setting and what would be accepted."""
+    """The message names the variable that it came from, and what would be accepted."""
     with pytest.raises(ConfigurationError) as caught:
         read({variable: text})
     message = str(caught.value)
     assert expected in message
-    assert variable.removeprefix("TRACING_").lower() in message.lower()
+    assert re.match(rf"{variable}\b", message)
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "named"),
+    [
+        ({}, {"sampler": "dice"}, "sampler"),
+        ({"TRACING_SAMPLER": "always_on"}, {"sampler": "dice"}, "sampler"),
+        ({"OTEL_PYTHON_EXCLUDED_URLS": "("}, {}, "OTEL_PYTHON_EXCLUDED_URLS"),
+        ({"OTEL_PYTHON_EXCLUDED_URLS": "a", "TRACING_EXCLUDED_PATHS": "("}, {}, "TRACING_EXCLUDED_PATHS"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=%20"}, {}, "OTEL_RESOURCE_ATTRIBUTES"),
+    ],
+)
+def test_the_source_that_counted_is_the_one_that_is_named(
+    env: dict[str, str], given: dict[str, str], named: str
+) -> None:
+    """An argument by its own name, a variable by its own; not one that something nearer has overruled."""
+    with pytest.raises(ConfigurationError) as caught:
+        read(env, **given)
+    assert re.match(rf"{named}\b", str(caught.value))
 
 
 def test_a_token_is_never_in_a_message() -> None:
