@@ -110,7 +110,10 @@ def test_a_score_shows_what_went_wrong() -> None:
 @pytest.mark.parametrize(
     ("width", "row"),
     [
-        (None, f"{TRACE}  2026-11-24 05:32:11.412  40.0 ms  ✗ failed  13 spans  8 logs  gateway POST /orders"),
+        (
+            None,
+            f"{TRACE}  2026-11-24 05:32:11.412  40.0 ms  ✗ failed  13 spans  8 logs  gateway POST /orders",
+        ),
         (100, f"{TRACE}  2026-11-24 05:32:11.412  40.0 ms  ✗ failed  gateway POST /orders"),
         (80, f"{TRACE}  11-24 05:32  40.0 ms  ✗  gateway POST /orders"),
     ],
