@@ -56,6 +56,9 @@ def why(
     """
     from collector.cli_verdict import verdict_lines
 
+    _check_question(
+        trace_id, {"--start": start, "--end": end, "--environment": environment, "--version": version}
+    )
     place = place_of(url, data_dir)
     with place.answers(baseline=baseline) as answers:
         answer = answers.root_cause(
@@ -77,6 +80,17 @@ def why(
     if html is not None:
         complain(f"the page is in {html}")
     raise typer.Exit(OK if answer["causes"] else NOTHING)
+
+
+def _check_question(trace_id: str | None, options: dict[str, str | None]) -> None:
+    """A trace or a time range, one of them; in the words of the command line, not in the API's."""
+    from collector.cli_source import UsageError
+
+    given = [name for name, value in options.items() if value is not None]
+    if trace_id is not None and given:
+        raise UsageError(f"TRACE_ID and {given[0]}: name one of them, not both")
+    if trace_id is None and not {"--start", "--end"} & set(given):
+        raise UsageError("name a trace, `why TRACE_ID`, or a time range, `why --start 15m`")
 
 
 def _write(file: Path, text: str) -> None:

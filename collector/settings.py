@@ -332,7 +332,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
         else:
             given = without_password(str(trouble["input"])) if field == "store" else trouble["input"]
             shown = "" if field.endswith(("_token", "_key")) else f" = {given!r:.80}"
-            expected = trouble["msg"].removeprefix("Value error, ")
+            expected = trouble["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
             lines.append(f"{field}{shown} ({sources.get(field, 'flag')}): {expected}")
     return "\n".join(dict.fromkeys(lines))
 

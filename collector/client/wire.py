@@ -186,9 +186,7 @@ class Wire:
     def _unreachable(self, error: Exception) -> Unreachable:
         match error:
             case ConnectionRefusedError():
-                reason = (
-                    "nobody listens there; start a collector with `backtrail serve`, or name another --url"
-                )
+                reason = "nobody listens there; start a collector with `backtrail serve`, or name another URL"
             case TimeoutError():
                 reason = f"no answer within {self._timeout_s:g} s"
             case socket.gaierror():

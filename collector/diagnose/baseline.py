@@ -63,6 +63,8 @@ class Baseline:
         """
         try:
             state = msgspec.msgpack.decode(data, type=_State)
+        except msgspec.ValidationError:  # whose words are about our types
+            raise ValueError("not a baseline") from None
         except msgspec.DecodeError as error:
             raise ValueError(f"not a baseline: {error}") from None
         if state.version != FORMAT_VERSION:

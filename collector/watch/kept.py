@@ -126,7 +126,7 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}; `backtrail baseline build` makes one") from None
     except ValueError as error:
-        raise Damaged(f"{path}: {error}") from None
+        raise Damaged(f"{path}: {error}; `backtrail baseline build` makes one") from None
 
 
 def known_baseline(directory: Path) -> Baseline | None:

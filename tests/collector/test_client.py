@@ -109,6 +109,7 @@ def test_nobody_there(free_port: Callable[[], int]) -> None:
     with CollectorClient(url) as client, pytest.raises(Unreachable, match="backtrail serve") as caught:
         client.stats()
     assert str(caught.value).startswith(url)
+    assert "--" not in str(caught.value), "a program has no options"
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://h:port", "http://h:99999"])

@@ -166,9 +166,12 @@ def test_a_file_that_is_no_baseline_is_named(
 ) -> None:
     """Rather than taken for an empty one."""
     file = tmp_path / "other"
-    file.write_bytes(b"\x93hello")
-    assert main(asked(faulty, file)) == NOT_THERE
-    assert str(file) in capsys.readouterr().err
+    for data in (b"\x93hello", b'"""A program."""'):
+        file.write_bytes(data)
+        assert main(asked(faulty, file)) == NOT_THERE
+        complaint = capsys.readouterr().err
+        assert f"{file}: not a baseline; `backtrail baseline build` makes one" in complaint
+        assert "Expected" not in complaint
 
 
 def test_a_baseline_is_built_from_a_data_directory_and_shown(

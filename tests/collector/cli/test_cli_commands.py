@@ -171,7 +171,8 @@ def test_the_environment_names_the_place(
     [
         (["trace", UNKNOWN_TRACE], NOTHING, "nothing is stored under this id"),
         (["trace", "xyz"], USAGE, "32 hexadecimal digits"),
-        (["why"], USAGE, "name a trace_id or a time range"),
+        (["why"], USAGE, "name a trace, `why TRACE_ID`, or a time range, `why --start 15m`"),
+        (["why", UNKNOWN_TRACE, "--start", "15m"], USAGE, "TRACE_ID and --start: name one of them, not both"),
         (["search", "service:nobody"], NOTHING, "nothing found"),
         (["search", "level:("], USAGE, ""),
         (["search", "--start", "yesterdy"], USAGE, "yesterdy"),
@@ -179,6 +180,7 @@ def test_the_environment_names_the_place(
         (["trace"], USAGE, "Missing argument"),
         (["demo", "--fault", "crahs"], USAGE, "did you mean 'crash'?"),
         (["serve", "--prot", "1"], USAGE, "did you mean '--port'?"),
+        (["serve", "--port", "99999"], USAGE, "port = 99999 (flag): must be less than or equal to 65535"),
         (["serve", "--commit-interval-s"], USAGE, "a value must follow"),
         (["serve", "--commit-interval-s", "soon"], USAGE, "commit_interval_s"),
         (["eval", "/nonexistent"], USAGE, "no labels.json"),
