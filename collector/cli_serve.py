@@ -51,19 +51,20 @@ def settings_shown(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def settings_lines(answer: dict[str, Any]) -> list[Text]:
-    """What `settings_shown` gives, as a table."""
+def settings_lines(answer: dict[str, Any], *, full: bool = False) -> list[Text]:
+    """What `settings_shown` gives, as a table; `full`: also what each is for, in lines of any length."""
     rows = [
         [
             Text(setting["name"], style="" if setting["from"] == "default" else "bold"),
             Text("–" if setting["value"] is None else setting["value"]),
             Text(setting["from"], style="dim"),
-            Text(setting["meaning"], style="dim"),
+            *([Text(setting["meaning"], style="dim")] * full),
         ]
         for setting in answer["settings"]
     ]
     warnings = [Text(f"⚠ {warning}", style="yellow") for warning in answer["warnings"]]
-    return [*table_lines(["setting", "value", "from", "meaning"], rows), *warnings]
+    head = ["setting", "value", "from", *(["meaning"] * full)]
+    return [*table_lines(head, rows), *warnings]
 
 
 def _shown(name: str, value: object) -> str | None:

@@ -50,7 +50,7 @@ def serve(
 ) -> None:
     """Run the collector. Every other setting is an option too, for instance `--retention-days 14`.
 
-    `backtrail config check` lists them all.
+    `backtrail config check --full` lists and explains them all.
     """
     from collector.cli_serve import run_collector
 
@@ -79,6 +79,7 @@ def check_config(
     config_file: Annotated[
         Path | None, typer.Option("--config", help="TOML file, as `serve` takes it.")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="With what each setting is for.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the collector's settings, and show each with where it came from.
@@ -89,7 +90,7 @@ def check_config(
     from collector.settings import load
 
     loaded = load(config=config_file)
-    give(settings_shown(loaded), lambda answer, width: settings_lines(answer), as_json=as_json)
+    give(settings_shown(loaded), lambda answer, width: settings_lines(answer, full=full), as_json=as_json)
     raise typer.Exit(NOTHING if loaded.warnings else OK)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from rich.text import Text
@@ -16,11 +17,11 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 
 
 def rate_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
-    """One line a step, and above them which day it is."""
+    """One line a step, or a run of steps without anything; above them which day it is."""
     most = max((step["spans"] for step in answer["steps"]), default=0)
     rows = [
         [
-            Text(step["start"][11:16], style="dim"),
+            Text(when, style="dim"),
             Text(grouped(step["spans"])),
             Text(bars([step["spans"]], most), style="cyan"),
             Text(grouped(step["logs"])),
@@ -28,7 +29,7 @@ def rate_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
             Text(length_text(step["duration_p50_ns"])),
             Text(length_text(step["duration_p95_ns"])),
         ]
-        for step in answer["steps"]
+        for when, step in _folded(answer["steps"])
     ]
     head = ["UTC", "spans", "", "logs", "errors", "median", "95 %"]
     minutes = answer["step_ns"] // 60_000_000_000
@@ -50,6 +51,17 @@ def template_lines(answer: JsonObject, *, width: int | None = None) -> list[Text
         for one in answer["templates"]
     ]
     return table_lines(["logs", "trend", "level", "service", "template"], rows, right={0}, width=width)
+
+
+def _folded(steps: Sequence[JsonObject]) -> Iterator[tuple[str, JsonObject]]:
+    """Each step with its time of day; of a run of steps without anything only the first, with both times."""
+    for is_empty, run in groupby(steps, key=lambda step: not (step["spans"] or step["logs"])):
+        same = list(run)
+        times = [step["start"][11:16] for step in same]
+        if is_empty and len(same) > 1:
+            yield f"{times[0]}–{times[-1]}", same[0]
+        else:
+            yield from zip(times, same, strict=True)
 
 
 def bars(counts: Sequence[int], most: int) -> str:

@@ -148,6 +148,14 @@ def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         assert "hunter2" not in text
 
 
+def test_settings_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What each is for is told when it is asked for; a program gets it anyway."""
+    meaning = "directory of all that is kept"
+    assert meaning not in ask(capsys, "config", "check")[1]
+    assert meaning in ask(capsys, "config", "check", "--full")[1]
+    assert meaning in ask(capsys, "config", "check", "--json")[1]
+
+
 def test_stats_counts_records(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Logs and spans, each once."""
     status, text = ask(capsys, "stats", "--data-dir", str(data_dir), "--json")

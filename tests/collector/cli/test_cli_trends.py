@@ -32,6 +32,20 @@ def test_rates_are_a_line_a_step() -> None:
     assert second == ["05:31", "0", "0", "0", "–", "–"]
 
 
+def test_steps_without_anything_are_one_line() -> None:
+    """An hour with one busy minute is three lines, not sixty."""
+    nothing = {"spans": 0, "logs": 0, "errors": 0, "duration_p50_ns": None, "duration_p95_ns": None}
+    steps = [{"start": f"2026-11-24T05:{minute:02d}:00.000000000Z", **nothing} for minute in range(60)]
+    steps[40]["logs"] = 7
+    answer = {"start": steps[0]["start"], "end": "", "step_ns": 60_000_000_000, "steps": steps}
+    lines = [line.plain.split() for line in rate_lines(answer)][2:]
+    assert [line[:3] for line in lines] == [
+        ["05:00–05:39", "0", "0"],
+        ["05:40", "0", "7"],
+        ["05:41–05:59", "0", "0"],
+    ]
+
+
 def test_a_template_cannot_write_escapes() -> None:
     """What logs say comes from anywhere."""
     one = {
