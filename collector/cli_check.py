@@ -25,9 +25,12 @@ from urllib.parse import urlsplit
 
 from rich.text import Text
 
+from collector.cli_tables import bytes_text
 from collector.cli_text import duration, wrapped
 from collector.errors import CollectorError
 from collector.settings import Settings
+from tracing.spool.format import LOCK_FILE
+from tracing.spool.locks import is_held
 
 State = Literal["good", "warning", "bad"]
 
@@ -141,6 +144,7 @@ def _backlog(spool_dir: Path) -> Iterator[Finding]:
     if not spool_dir.is_dir():
         return
     waiting: dict[str, int] = {}
+    ended: set[str] = set()
     oldest = time.time()
     for segment in spool_dir.glob("*/*/*.ndjson"):
         with contextlib.suppress(OSError):  # shipped and deleted while we look
@@ -148,16 +152,22 @@ def _backlog(spool_dir: Path) -> Iterator[Finding]:
             oldest = min(oldest, found.st_mtime)
             service = segment.parent.parent.name
             waiting[service] = waiting.get(service, 0) + found.st_size
+            if not is_held(segment.with_name(LOCK_FILE)):
+                ended.add(service)
     if not waiting:
         return
     age_s = time.time() - oldest
-    size = f"{sum(waiting.values()) / 1e6:.1f} MB"
+    size = bytes_text(sum(waiting.values()))
     services = ", ".join(sorted(waiting))
     what = f"{size} in the spools of {services}, oldest {duration(round(age_s * 1e9))} old"
-    if age_s < BACKLOG_AGE_S_MAX:
+    if ended:
+        names = ", ".join(sorted(ended))
+        advice = f"processes of {names} ended with lines behind them: `backtrail agent --once` ships them"
+        yield Finding(state="warning", what=what, advice=advice)
+    elif age_s < BACKLOG_AGE_S_MAX:
         yield Finding(state="good", what=what)
     else:
-        advice = "dead programs left lines behind: `backtrail agent` ships them"
+        advice = "if the collector lacks them: `backtrail agent` ships what living programs do not"
         yield Finding(state="warning", what=what, advice=advice)
 
 

@@ -88,6 +88,37 @@ def try_lock(path: Path, *, create: bool = False) -> ProcessLock | None:
     return ProcessLock(fd, key)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a living process has the lock; it is looked at, not taken, so nobody is kept from it.
+
+    Raises:
+        OSError: the file cannot be opened, for another reason than its absence.
+    """
+    if fcntl is None:
+        return False
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    key = (os.getpid(), status.st_dev, status.st_ino)
+    token = object()
+    if _held.setdefault(key, token) is not token:
+        return True  # by ourselves: to open the file, and close it, would give the lock up
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.lockf(fd, os.F_TEST, 0)
+        except (BlockingIOError, PermissionError):  # POSIX leaves the choice between EAGAIN and EACCES
+            return True
+        finally:
+            close_quietly(fd)
+    except FileNotFoundError:
+        return False
+    finally:
+        _held.pop(key, None)
+    return False
+
+
 def is_same_file(fd: int, identity: tuple[int, int]) -> bool:
     """Whether a descriptor still is the file `(device, inode)`: others may have closed and reused it."""
     try:

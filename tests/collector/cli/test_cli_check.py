@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,8 +75,50 @@ def test_lines_that_nobody_ships_are_said(settings: Settings, tmp_path: Path) ->
     segment.write_bytes(b"x" * 1_000)
     os.utime(segment, (time.time() - 86_400,) * 2)
     (finding,) = [item for item in found(settings, tmp_path / "spool") if "spools of" in item.what]
-    assert "nightly" in finding.what
+    assert finding.what.startswith("1.0 kB in the spools of nightly, oldest 24 h 00 min")
     assert "backtrail agent" in (finding.advice or "")
+
+
+PROGRAM = """
+import logging, sys, tracing
+tracing.configure(service=sys.argv[1], spool_dir=sys.argv[2], ship=False)
+logging.warning("written")
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Start a program of a name that has logged a line, and runs until its standard input is closed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(service: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", PROGRAM, service, str(tmp_path / "spool")]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+        return process
+
+    yield run
+    for process in started:
+        process.communicate()
+
+
+def test_lines_of_a_program_that_has_just_ended_are_said(
+    settings: Settings, tmp_path: Path, start: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    """At once, not after an hour; a living one ships for itself, and is no reason to do anything."""
+    start("lives")
+    short = start("short")
+    assert not [item for item in found(settings, tmp_path / "spool") if "spools of" in item.what]
+    short.communicate()
+    (finding,) = [item for item in found(settings, tmp_path / "spool") if "spools of" in item.what]
+    assert "lives, short" in finding.what and " kB " in finding.what
+    assert (
+        finding.advice
+        == "processes of short ended with lines behind them: `backtrail agent --once` ships them"
+    )
 
 
 def test_findings_are_marked_and_advised() -> None:
@@ -83,3 +128,14 @@ def test_findings_are_marked_and_advised() -> None:
         Finding(state="bad", what="no disk", advice="buy one"),
     ]
     assert [line.plain for line in check_lines(findings)] == ["✓ all is well", "✗ no disk", "    → buy one"]
+
+
+def test_living_programs_that_have_written_nothing_for_long_are_said_otherwise(
+    settings: Settings, tmp_path: Path, start: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    """They may be idle, or told not to ship; in any case nobody has died."""
+    start("lives")
+    for segment in (tmp_path / "spool").glob("*/*/*.ndjson"):
+        os.utime(segment, (time.time() - 86_400,) * 2)
+    (finding,) = [item for item in found(settings, tmp_path / "spool") if "spools of" in item.what]
+    assert "living programs" in (finding.advice or "")

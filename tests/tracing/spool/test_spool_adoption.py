@@ -13,7 +13,7 @@ import pytest
 
 from tracing.spool import Spool
 from tracing.spool.adoption import UNFINISHED_AGE_S_MAX, Claim, delete_spool, spools
-from tracing.spool.locks import try_lock
+from tracing.spool.locks import is_held, try_lock
 from tracing.spool.reader import READ_BYTES, segment_paths, sent_offset
 
 OpenOrders = Callable[..., Spool]
@@ -52,6 +52,27 @@ def test_a_living_owner_is_alive(open_orders: OpenOrders, root: Path, helpers: A
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert helpers.special_lines(path, "close") == []
+
+
+def test_whether_a_lock_is_held_can_be_seen_without_taking_it(tmp_path: Path) -> None:
+    """By its holder and by others; a process that is gone holds none, and a look costs nobody a lock."""
+    path = tmp_path / "lock"
+
+    def seen_by_another() -> bool:
+        child = os.fork()
+        if child == 0:
+            os._exit(int(is_held(path)))
+        return bool(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    assert not is_held(path)
+    lock = try_lock(path, create=True)
+    assert lock is not None
+    assert is_held(path) and seen_by_another(), "its own look has not cost the holder its lock"
+    lock.release()
+    assert not is_held(path) and not seen_by_another()
+    again = try_lock(path)
+    assert again is not None, "nor has a look left one behind"
+    again.release()
 
 
 def test_asking_does_not_take_the_owners_lock_away(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
