@@ -36,6 +36,7 @@ class Call(NamedTuple):
     name: str
     module: str
     owner: object  # what a method is of
+    caller: object  # the object whose method calls it
 
 
 class Seen:
@@ -54,7 +55,8 @@ class Seen:
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "c_call":
             owner = getattr(argument, "__self__", None)
-            self.calls.append(Call(argument.__name__, getattr(argument, "__module__", None) or "", owner))
+            module = getattr(argument, "__module__", None) or ""
+            self.calls.append(Call(argument.__name__, module, owner, frame.f_locals.get("self")))
         elif event == "call":
             self.functions.add((Path(frame.f_code.co_filename).name, frame.f_code.co_name))
 
@@ -86,16 +88,19 @@ class Seen:
 
     def other_locks(self, lock: object) -> list[Call]:
         """Locks that are taken beside the spool's own; those of the program's handlers are the program's."""
-        handlers = [reference() for reference in logging._handlerList]
-        theirs = [handler.lock for handler in handlers if isinstance(handler, logging.Handler)]
         return [
             call
             for call in self.calls
             if call.name in {"acquire", "__enter__"}
             and type(call.owner).__name__ in LOCKS
             and call.owner is not lock
-            and not any(call.owner is other for other in theirs)
+            and not is_theirs(call.caller)
         ]
+
+
+def is_theirs(caller: object) -> bool:
+    """Whether it is a handler that is not of ours: the program's, or the test runner's."""
+    return isinstance(caller, logging.Handler) and not type(caller).__module__.startswith("tracing.")
 
 
 @pytest.fixture(params=["write", "mapped"])

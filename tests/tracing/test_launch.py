@@ -167,6 +167,7 @@ def test_signals_are_passed_on(tmp_path: Path, number: int) -> None:
         [sys.executable, "-m", "tracing.launch", "run", "--drain-timeout", "0", "--", *program],
         env=environment(tmp_path / "spool"),
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup, SIGHUP is ignored by all
     )
     deadline_s = time.monotonic() + 30
     while not ready.exists():
