@@ -1,8 +1,9 @@
 """From findings to places: a service that only suffers from what it called is not where it began.
 
 A failure goes up the chain, to whoever waited for an answer; so a failure above another one in the same
-traces is explained by it. A delay and a death are measured where they happen. What is left unexplained
-is where to look.
+traces is explained by it. A delay and a death are measured where they happen; only a delay that is no
+longer than raising an exception takes is explained by one that the same runs raised. What is left
+unexplained is where to look.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from collector.diagnose.findings import Finding
+from collector.diagnose.findings import NEARLY_ALL, Finding
+from collector.diagnose.signals import exceptions, self_time
 from collector.diagnose.significance import corrected
 from collector.diagnose.visits import Visit, callee_of, name_of
 from collector.diagnose.window import Window
@@ -28,6 +30,8 @@ SUPPORT_WEIGHT: Final = 0.1
 # The weakest finding that can explain another one, by itself and as a share of the other.
 EXPLAINS_DECADES_MIN: Final = 1.0
 EXPLAINS_SHARE: Final = 0.25
+# What making an exception, its stack trace and its log lines takes at most: a longer delay is one.
+RAISING_NS_MAX: Final = 5_000_000
 # Where only one service asks, the answer is thrice less likely to be at fault than who stops after it.
 ONE_CALLER_DECADES: Final = 0.95
 # What missing lines count of a service whose lines may just have been lost.
@@ -53,6 +57,7 @@ def localise(findings: Sequence[Finding], window: Window) -> list[Suspect]:
     _doubt_silence(findings, window)
     spread = _spread([finding for finding in findings if finding.family in ("failure", "death")])
     _explain(findings, spread)
+    _explain_short_delays(findings, window)
     findings = [*findings, *_blame_answers(findings, window)]
     by_service: dict[str, list[tuple[float, Finding]]] = defaultdict(list)
     for finding in findings:
@@ -104,6 +109,37 @@ def _explain(findings: Sequence[Finding], spread: Spread) -> None:
         ]
         if candidates:
             upper.explained_by = max(candidates, key=lambda candidate: candidate[:2])[2]
+
+
+def _explain_short_delays(findings: Sequence[Finding], window: Window) -> None:
+    """Set `explained_by` where runs are longer by what it takes to raise the exception that they raised."""
+    raised = [
+        finding
+        for finding in findings
+        if finding.signal == exceptions.SIGNAL and finding.decades >= EXPLAINS_DECADES_MIN
+    ]
+    for delay in findings if raised else ():
+        if delay.signal != self_time.SIGNAL or _longest_excess_ns(delay, window) > RAISING_NS_MAX:
+            continue
+        slow = {id(visit) for visit in delay.visits}
+        candidates = [
+            finding
+            for finding in raised
+            if finding.service == delay.service
+            and finding.decades >= EXPLAINS_SHARE * delay.decades
+            and len(slow & {id(visit) for visit in finding.visits}) >= NEARLY_ALL * len(slow)
+        ]
+        if candidates:
+            delay.explained_by = max(candidates, key=lambda finding: finding.decades)
+
+
+def _longest_excess_ns(delay: Finding, window: Window) -> int:
+    """By how much the slowest of a delay's runs is longer in itself than half of the healthy ones."""
+    operations = window.known.operations
+    return max(
+        visit.node.self_time_ns - operations[visit.operation].self_time.quantile_ns(0.5)
+        for visit in delay.visits
+    )
 
 
 def _doubt_silence(findings: Sequence[Finding], window: Window) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.engine import diagnose_window
+from collector.diagnose.engine import diagnose_trace, diagnose_window
+from collector.model import ExceptionInfo
+
+RAISED = """Traceback (most recent call last):
+  File "/srv/shop/payments.py", line 31, in charge
+    raise ValueError(f"limit of {limit} exceeded")
+ValueError: limit of 100 exceeded
+"""
 
 
 @pytest.fixture
@@ -17,6 +24,38 @@ def baseline(shop: Any) -> Baseline:
     learned = Baseline()
     learned.learn(shop.traces(60))
     return learned
+
+
+def payment(plans: Any, ms: float, *, raises: bool) -> Any:
+    """A charge that takes so long in itself, and perhaps is over the limit."""
+    raised = ExceptionInfo(type="ValueError", message="limit of 100 exceeded", stacktrace=RAISED)
+    line = plans.Line("charge failed", 31, "ERROR", raised)
+    charge = plans.Call("payments", "charge", None, (plans.Work(ms), *([line] if raises else ())), raises)
+    return plans.Call("shop", "POST /orders", "SERVER", (plans.Work(0.2), charge), raises)
+
+
+@pytest.mark.parametrize(
+    ("ms", "fault"),
+    [
+        (0.95, "exception"),  # raising, formatting and logging it takes as long
+        (60, "slow"),  # nothing that is done for an exception does
+    ],
+)
+def test_what_an_exception_costs_is_no_delay(shop: Any, plans: Any, ms: float, fault: str) -> None:
+    """A run of microseconds is longer by far when it raises, and that is not what is wrong with it."""
+    baseline = Baseline()
+    baseline.learn(shop.traces(40, payment(plans, 0.065, raises=False)))
+    cause = diagnose_trace(shop.trace(payment(plans, ms, raises=True)), baseline).causes[0]
+    assert (cause.service, cause.fault) == ("payments", fault)
+    assert {"exceptions", "self_time"} <= set(cause.signals)
+
+
+def test_a_short_run_that_raises_nothing_may_still_be_slow(shop: Any, plans: Any) -> None:
+    """A millisecond counts where nothing explains it."""
+    baseline = Baseline()
+    baseline.learn(shop.traces(40, payment(plans, 0.065, raises=False)))
+    cause = diagnose_trace(shop.trace(payment(plans, 0.95, raises=False)), baseline).causes[0]
+    assert (cause.service, cause.fault) == ("payments", "slow")
 
 
 def test_one_slow_operation_is_not_all_that_a_service_does(
