@@ -106,8 +106,9 @@ def complain(message: str) -> None:
 
 
 def complain_of_nothing(place: Place, query: str = "", *, hint: str = "") -> None:
-    """Say that nothing was found, and what may have been misspelt."""
+    """Say that nothing was found, what may have been misspelt, and what has not been shipped from here."""
     from collector.cli_source import misspelt_fields
+    from collector.cli_spools import waiting_hint
 
-    hints = [hint.removeprefix("; "), *misspelt_fields(query)]
+    hints = [hint.removeprefix("; "), *misspelt_fields(query), waiting_hint(place.url)]
     complain("; ".join([f"nothing found in {place.data_dir or place.url}", *filter(None, hints)]))

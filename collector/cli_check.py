@@ -5,7 +5,6 @@ Each check is a function that gives findings; `check_lines` writes them. Nothing
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -25,12 +24,11 @@ from urllib.parse import urlsplit
 
 from rich.text import Text
 
+from collector.cli_spools import look_into
 from collector.cli_tables import bytes_text
 from collector.cli_text import duration, wrapped
 from collector.errors import CollectorError
 from collector.settings import Settings
-from tracing.spool.format import LOCK_FILE
-from tracing.spool.locks import is_held
 
 State = Literal["good", "warning", "bad"]
 
@@ -141,30 +139,16 @@ def _file_clock(directory: Path) -> Iterator[Finding]:
 
 
 def _backlog(spool_dir: Path) -> Iterator[Finding]:
-    if not spool_dir.is_dir():
+    backlog = look_into(spool_dir)
+    if backlog is None:
         return
-    waiting: dict[str, int] = {}
-    ended: set[str] = set()
-    oldest = time.time()
-    for segment in spool_dir.glob("*/*/*.ndjson"):
-        with contextlib.suppress(OSError):  # shipped and deleted while we look
-            found = segment.stat()
-            oldest = min(oldest, found.st_mtime)
-            service = segment.parent.parent.name
-            waiting[service] = waiting.get(service, 0) + found.st_size
-            if not is_held(segment.with_name(LOCK_FILE)):
-                ended.add(service)
-    if not waiting:
-        return
-    age_s = time.time() - oldest
-    size = bytes_text(sum(waiting.values()))
-    services = ", ".join(sorted(waiting))
-    what = f"{size} in the spools of {services}, oldest {duration(round(age_s * 1e9))} old"
-    if ended:
-        names = ", ".join(sorted(ended))
+    size, age = bytes_text(backlog.size_bytes), duration(round(backlog.age_s * 1e9))
+    what = f"{size} in the spools of {', '.join(backlog.services)}, oldest {age} old"
+    if backlog.ended:
+        names = ", ".join(backlog.ended)
         advice = f"processes of {names} ended with lines behind them: `backtrail agent --once` ships them"
         yield Finding(state="warning", what=what, advice=advice)
-    elif age_s < BACKLOG_AGE_S_MAX:
+    elif backlog.age_s < BACKLOG_AGE_S_MAX:
         yield Finding(state="good", what=what)
     else:
         advice = "if the collector lacks them: `backtrail agent` ships what living programs do not"
