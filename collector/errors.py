@@ -14,6 +14,8 @@ CollectorError
 
 from __future__ import annotations
 
+from typing import Self
+
 __all__ = [
     "CollectorError",
     "ConfigurationError",
@@ -88,6 +90,14 @@ class QueryError(CollectorError):
 
 class NotFound(CollectorError):
     """Nothing is stored under this id."""
+
+    @classmethod
+    def of_trace(cls, trace_id: str) -> Self:
+        """The error that says of a trace that nothing of it is stored, and what to do."""
+        return cls(
+            f"trace {trace_id}: nothing is stored under this id; a record is found about a second after"
+            " it arrived, and `backtrail stats` shows the time range that is kept"
+        )
 
 
 class Unreachable(CollectorError):

@@ -102,10 +102,7 @@ class Answers(Asking):
         records_max = self._limits.trace_records_max
         records = self._store.trace(trace_id, records_max=records_max)
         if not records:
-            raise NotFound(
-                f"trace {trace_id}: nothing is stored under this id; a record is found about a second after"
-                " it arrived, and `backtrail stats` shows the time range that is kept"
-            )
+            raise NotFound.of_trace(trace_id)
         status = self._ledger.trace_status(records) if self._ledger is not None else None
         hit = len(records) >= records_max
         return build_trace(trace_id, records, status=status, records_max_hit=hit)

@@ -76,7 +76,7 @@ def judged_trace(
     """
     records = store.trace(trace_id, records_max=TRACE_RECORDS_MAX)
     if not records:
-        raise NotFound(f"nothing of trace {trace_id} is stored")
+        raise NotFound.of_trace(trace_id)
     trace = build_trace(
         trace_id,
         records,

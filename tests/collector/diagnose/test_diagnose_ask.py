@@ -108,8 +108,8 @@ def test_what_the_ledger_knows_is_asked_for(shop: Any, faults: Any) -> None:
 
 
 def test_a_trace_that_nobody_knows_is_an_error(shop: Any) -> None:
-    """The message names it."""
-    with pytest.raises(NotFound, match="feed"):
+    """The message names it, and says what to do as it does where the chain is asked for."""
+    with pytest.raises(NotFound, match=r"feed: nothing is stored under this id;.* `backtrail stats` shows"):
         root_cause_of_trace(filled(shop.records()), "feed" * 8)
 
 
