@@ -25,6 +25,7 @@ JsonObject = dict[str, Any]
 LABEL_WIDTH: Final = 13
 EVIDENCE_SHOWN_MAX: Final = 6
 OTHERS_SHOWN_MAX: Final = 3
+OTHERS_CONFIDENCE_MIN: Final = 0.05  # what is less likely is counted, not told
 
 
 def verdict_lines(
@@ -145,11 +146,13 @@ def _write_causes(writer: _Writer, verdict: JsonObject, *, explain: bool) -> Non
             _write_cause(writer, cause, explain=True)
             writer.blank()
         return
-    for number, cause in enumerate(others[:OTHERS_SHOWN_MAX]):
-        text = f"{cause['rank']}. {cause['summary']} ({confidence_words(cause['confidence'])})"
+    shown = [cause for cause in others if cause["confidence"] >= OTHERS_CONFIDENCE_MIN][:OTHERS_SHOWN_MAX]
+    for number, cause in enumerate(shown):
+        text = f"{cause['rank']}. {cause['summary']}  ·  {confidence_words(cause['confidence'])}"
         writer.field("or else" if number == 0 else "", text)
-    if len(others) > OTHERS_SHOWN_MAX:
-        writer.field("", f"and {len(others) - OTHERS_SHOWN_MAX} less likely ones: --explain", style="dim")
+    if hidden := len(others) - len(shown):
+        text = f"{count(hidden, 'less likely cause')}: --explain"
+        writer.field("" if shown else "or else", f"and {text}" if shown else text, style="dim")
 
 
 def _shortened(cause: JsonObject) -> JsonObject:

@@ -23,7 +23,7 @@ evidence     05:32:11.432 inventory KeyError: 'shelf'
 
 refuted by   the same exception in a healthy trace
 
-or else      2. orders answered 500. (low (21 %))
+or else      2. orders answered 500.  ·  low (21 %)
 
 measured by  38 traces taken for healthy
 normal       durations of 7 operations
@@ -85,6 +85,18 @@ def test_a_normal_trace_is_said_to_be_normal(verdict: dict[str, Any]) -> None:
     text = written(verdict | {"causes": [], "insufficient": None})
     assert text.startswith("Nothing abnormal found.")
     assert "normal       durations of 7 operations" in text
+
+
+def test_what_is_hardly_possible_is_only_counted(verdict: dict[str, Any]) -> None:
+    """An alternative of a few percent is one more line to read at night; `--explain` still has it."""
+    verdict["causes"][1]["confidence"] = 0.049
+    assert "orders answered 500." not in written(verdict)
+    assert "\nor else      1 less likely cause: --explain\n" in written(verdict)
+    assert "orders answered 500." in written(verdict, explain=True)
+    verdict["causes"].append(verdict["causes"][1] | {"rank": 3})
+    verdict["causes"][1] = verdict["causes"][1] | {"confidence": 0.05}
+    assert written(verdict).count("orders answered 500.") == 1
+    assert "\n             and 1 less likely cause: --explain\n" in written(verdict)
 
 
 def test_explain_adds_every_cause_and_the_record_ids(verdict: dict[str, Any]) -> None:
