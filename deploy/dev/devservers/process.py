@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,15 +19,22 @@ from devservers.unavailable import ServerUnavailable
 
 NOBODY: Final = 65534  # the ordinary user that servers run as when we are root
 POLL_S: Final = 0.05
+_FIRST_PORT: Final = 20_000
+_PORTS: Final = 12_000
 GONE_TIMEOUT_S: Final = 5.0  # after SIGKILL; longer means a zombie that nobody reaps
 
 
 def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listened on a moment ago.
+
+    A server takes its time until it listens. A port that the kernel gives out itself could be somebody
+    else's by then, so this one is from below those (32 768 and more, `ip_local_port_range`).
+    """
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def private_directory(name: str) -> Path:

@@ -25,7 +25,13 @@ def test_a_data_directory_cannot_be_followed(tmp_path: Path, capsys: pytest.Capt
 def test_what_comes_later_is_shown_after_what_was_there(url: str, make_log: Any, tmp_path: Path) -> None:
     """First the newest records, then each new one as it becomes visible; Ctrl-C ends it."""
     command = [sys.executable, "-m", "collector", "tail", "-f", "-n", "1", "--json", "--url", url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A test run in the background may have been started with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         try:
             assert process.stdout is not None
             assert json.loads(process.stdout.readline())["message"] == "no reservation"
