@@ -1,63 +1,7 @@
-"""Green threads of eventlet."""
+"""The hops of this group are those that `backtrail doctor` tries."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from tracing.doctor.hops.eventlet import HOPS
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # of itself
-    import eventlet
-    import eventlet.event
-    import eventlet.tpool
-
-from context_hop import DEADLINE_S, Hop, Wait, Way, Work, joined, quietly, simple
-
-
-def _spawned(spawn: Callable[..., Any]) -> Any:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Way]:
-        def go(work: Work, tag: str) -> Wait:
-            thread = spawn(quietly, work, tag)
-            return joined(lambda _: thread.wait())
-
-        def cancel(tag: str) -> Wait:
-            spawn(eventlet.sleep, DEADLINE_S).kill()
-            return joined(lambda _: eventlet.sleep(0))
-
-        yield Way(go, cancel)
-
-    return opened
-
-
-def _without_result() -> Any:
-    def go(work: Work, tag: str) -> Wait:
-        done = eventlet.event.Event()
-
-        def function() -> None:
-            quietly(work, tag)
-            done.send(None)
-
-        eventlet.spawn_n(function)
-        return joined(lambda timeout_s: done.wait(timeout_s))
-
-    return simple(lambda: go)
-
-
-def _tpool() -> Any:
-    def go(work: Work, tag: str) -> Wait:
-        eventlet.tpool.execute(quietly, work, tag)
-        return joined(lambda _: None)
-
-    return simple(lambda: go)
-
-
-HOPS = [
-    Hop("eventlet.spawn", _spawned(eventlet.spawn)),
-    Hop("eventlet.spawn_after", _spawned(lambda *call: eventlet.spawn_after(0, *call))),
-    Hop("eventlet.GreenPool", _spawned(eventlet.GreenPool(20).spawn)),
-    Hop("eventlet.spawn_n", _without_result()),
-    Hop("eventlet.tpool", _tpool()),
-]
+__all__ = ["HOPS"]

@@ -16,19 +16,19 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from context_hop import Failure, Hop, Wait, Work, request
+from context_hop import Failure, Hop
 from opentelemetry import trace
-from opentelemetry.baggage import get_baggage
+
+from tracing.doctor import trial
+from tracing.doctor.trial import Lines, scenario, verdict
 
 GROUP_TIMEOUT_S = 280
 PEER_TIMEOUT_S = 90  # a peer that hangs, as its locks may after a fork, costs no more than this
 SIDE_VARIABLE = "CONTEXT_MATRIX_SIDE"  # for processes that a hop starts afresh: which library, which file
 
-log = logging.getLogger("matrix")
 _is_set_up = False
 
 
@@ -86,7 +86,7 @@ def _set_up_otel(path: str) -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(Export()))
     trace.set_tracer_provider(provider)
-    logging.getLogger("matrix").addHandler(Handler())
+    logging.getLogger("tracing.doctor").addHandler(Handler())
     for entry in entry_points(group="opentelemetry_instrumentor"):
         with contextlib.suppress(Exception):  # of libraries that are not installed
             entry.load()().instrument()
@@ -108,107 +108,13 @@ def visit(tag: str) -> None:
     # In a process that was started afresh ours is set up by now, the SDK is not.
     if not _is_set_up and os.environ[SIDE_VARIABLE].startswith("otel:"):
         set_up_child()
-    log.info("visit %s tenant=%s", tag, get_baggage("tenant"))
-    with trace.get_tracer("matrix").start_as_current_span(f"child {tag}"):
-        pass
+    trial.visit(tag)
 
 
 def fail(tag: str) -> None:
     """Write the same, and fail."""
     visit(tag)
     raise Failure(tag)
-
-
-# ---------------------------------------------------------------- what is tried
-
-
-async def scenario(hop: Hop) -> None:
-    """Everything that one row tells."""
-
-    def ask(work: Work, case: str, send: Callable[[Work, str], Wait]) -> Wait:
-        with request(f"{hop.slug}/{case}"):
-            return send(work, f"{hop.slug}/{case}")
-
-    async with hop.open() as way:
-        await ask(visit, "plain", way.go)()
-        await way.go(visit, f"{hop.slug}/nobody")()
-        await ask(fail, "fails", way.go)()
-        await way.go(visit, f"{hop.slug}/exception-nobody")()
-        await ask(visit, "exception", way.go)()
-        if way.cancel is not None:
-            await ask(visit, "cancelled", lambda _, tag: way.cancel(tag))()
-            await way.go(visit, f"{hop.slug}/cancellation-nobody")()
-            await ask(visit, "cancellation", way.go)()
-        waits = [ask(visit, f"concurrent-{number}", way.go) for number in range(hop.contexts)]
-        for wait in waits:
-            await wait()
-
-
-class Lines:
-    """What ended up in the file, by the tags of the work."""
-
-    def __init__(self, path: Path) -> None:
-        self.logs: dict[str, dict[str, Any]] = {}
-        self.spans: dict[str, dict[str, Any]] = {}  # by span id
-        self.by_name: dict[str, dict[str, Any]] = {}
-        for text in path.read_bytes().splitlines():
-            line = json.loads(text)
-            if line.get("kind") == "span":
-                self.spans[line["span_id"]] = self.by_name[line["name"]] = line
-            elif "kind" not in line and line["message"].startswith("visit "):
-                tag = line["message"].removeprefix("visit ").rpartition(" tenant=")[0]
-                self.logs[tag] = line
-
-    def is_below(self, span_id: str | None, ancestor: str) -> bool:
-        """Whether a span is another one or was begun, maybe by way of others, inside it."""
-        seen = set()
-        while span_id is not None and span_id not in seen:
-            if span_id == ancestor:
-                return True
-            seen.add(span_id)
-            span_id = self.spans.get(span_id, {}).get("parent_span_id")
-        return False
-
-    def belongs(self, tag: str) -> dict[str, bool]:
-        """What of one request was kept: the first three columns."""
-        asked = self.by_name[f"request {tag}"]
-        line, child = self.logs.get(tag, {}), self.by_name.get(f"child {tag}", {})
-        return {
-            "log ids": line.get("trace_id") == asked["trace_id"]
-            and self.is_below(line.get("span_id"), asked["span_id"]),
-            "parent": child.get("trace_id") == asked["trace_id"]
-            and self.is_below(child.get("parent_span_id"), asked["span_id"]),
-            "baggage": line.get("message", "").endswith(f" tenant={tag}"),
-        }
-
-    def is_nobody_s(self, tag: str) -> bool:
-        """Whether work that no request ordered is in none of the requests' traces, and has no baggage."""
-        line, child = self.logs.get(tag), self.by_name.get(f"child {tag}")
-        if line is None or child is None:
-            return False
-        asked = {span["trace_id"] for name, span in self.by_name.items() if name.startswith("request ")}
-        strangers = {line.get("trace_id"), child["trace_id"]}
-        return not strangers & asked and line["message"].endswith(" tenant=None")
-
-
-def verdict(hop: Hop, lines: Lines) -> dict[str, str]:
-    """The cells of one row: `kept`, `lost`, `–` for what a hop does not have."""
-
-    def cell(*kept: bool) -> str:
-        return "kept" if all(kept) else "lost"
-
-    def case(name: str) -> str:
-        whole = all(lines.belongs(f"{hop.slug}/{name}").values())
-        return cell(whole, lines.is_nobody_s(f"{hop.slug}/{name}-nobody"))
-
-    row = {column: cell(kept) for column, kept in lines.belongs(f"{hop.slug}/plain").items()}
-    row["log ids"] = cell(row["log ids"] == "kept", lines.is_nobody_s(f"{hop.slug}/nobody"))
-    row["exception"] = case("exception")
-    row["cancellation"] = case("cancellation") if f"request {hop.slug}/cancellation" in lines.by_name else "–"
-    tags = [f"{hop.slug}/concurrent-{number}" for number in range(hop.contexts)]
-    kept = sum(all(lines.belongs(tag).values()) for tag in tags)
-    row["concurrent"] = f"{kept} of {hop.contexts}"
-    return row
 
 
 def main() -> None:
@@ -220,8 +126,9 @@ def main() -> None:
     for hop in hops:
         found: dict[str, Any] = {"hop": hop.name, "contexts": hop.contexts}
         try:
-            hop.run(scenario(hop))
-            found["cells"] = verdict(hop, Lines(Path(path)))
+            hop.run(scenario(hop, visit, fail))
+            lines = Lines(json.loads(text) for text in Path(path).read_bytes().splitlines())
+            found["cells"] = verdict(hop, lines)
         except BaseException as error:
             traceback.print_exc()
             found["broken"] = f"{type(error).__name__}: {error}"[:200]
