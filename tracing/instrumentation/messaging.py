@@ -10,11 +10,13 @@ Source: OpenTelemetry semantic conventions 1.37, "Messaging spans".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar, Token
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
+from opentelemetry import baggage
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Link, Span, SpanKind
 
@@ -32,10 +34,33 @@ LINKS_MAX: Final = 128  # of one batch's span; OpenTelemetry's limit of links, w
 
 fuse: Final = Fuse("tracing of messages")
 
+# A callback may run in a thread or task that was started where another request was current.
+_NO_BAGGAGE: Final = baggage.clear(Context())
+
+
+# The span of a task that is being sent, while a task queue hands it to the library of its broker.
+_carried: Final[ContextVar[Span | None]] = ContextVar("tracing.carried", default=None)
+span_carried: Final = _carried.get
+
+
+class carried:  # lower case, as it reads: `with carried(span):`
+    """What is sent or received inside the block belongs to a task queue, which has traced it already."""
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> None:
+        self._token: Token[Span | None] = _carried.set(self._span)
+
+    def __exit__(self, *_: object) -> None:
+        _carried.reset(self._token)
+
 
 def is_wanted() -> bool:
     """Whether messages are traced now."""
-    return slot.active and not fuse.blown
+    return slot.active and not fuse.blown and span_carried() is None
 
 
 def _attributes(system: str, destination: str, operation: str, kind: str) -> dict[str, Any]:
@@ -47,25 +72,38 @@ def _attributes(system: str, destination: str, operation: str, kind: str) -> dic
     }
 
 
-def sending(system: str, destination: str) -> SpanScope:
-    """The span of a message that is being sent, for a `with` block around it."""
-    attributes = _attributes(system, destination, "send", "send")
-    return SpanScope(get_tracer(SCOPE), f"send {destination}", None, SpanKind.PRODUCER, attributes)
+def sending(
+    system: str, destination: str, task: str = "", attributes: Mapping[str, Any] | None = None
+) -> SpanScope:
+    """The span of a message that is being sent, for a `with` block around it.
+
+    Args:
+        task: that the message orders, which then names the span.
+        attributes: of the span, in addition.
+    """
+    told = _attributes(system, destination, "send", "send") | dict(attributes or {})
+    return SpanScope(get_tracer(SCOPE), f"send {task or destination}", None, SpanKind.PRODUCER, told)
 
 
 # ---------------------------------------------------------------- consumers
 
 
-def _started(system: str, destination: str, contexts: Sequence[Context]) -> tuple[Span, Context]:
+def _started(
+    system: str,
+    destination: str,
+    contexts: Sequence[Context],
+    task: str = "",
+    more: Mapping[str, Any] | None = None,
+) -> tuple[Span, Context]:
     """Begin the span of what is done with messages; return it and the context that it is to be in."""
-    attributes = _attributes(system, destination, "process", "process")
+    attributes = _attributes(system, destination, "process", "process") | dict(more or {})
     parent, links = Context(), None
     if len(contexts) == 1:
         parent = contexts[0]
     else:
         attributes["messaging.batch.message_count"] = len(contexts)
         links = [Link(found) for found in map(_span_context, contexts) if found is not None][:LINKS_MAX]
-    options = (f"process {destination}", parent, SpanKind.CONSUMER, attributes, links)
+    options = (f"process {task or destination}", parent, SpanKind.CONSUMER, attributes, links)
     span = get_tracer(SCOPE).start_span(*options)
     return span, Context({**parent, SPAN_KEY: span})
 
@@ -87,26 +125,38 @@ class processing:  # lower case, as it reads: `with processing(…):`
 
     Args:
         headers: of the message.
+        task: that the message orders, which then names the span.
+        attributes: of the span, in addition.
     """
 
-    __slots__ = ("_arguments", "_bound", "_scope", "_span")
+    __slots__ = ("_arguments", "_bound", "_headers", "_scope", "_span")
 
-    def __init__(self, system: str, destination: str, headers: Any) -> None:
-        self._arguments = (system, destination, headers)
+    def __init__(
+        self,
+        system: str,
+        destination: str,
+        headers: Any,
+        task: str = "",
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._arguments = (system, destination, task, attributes)
+        self._headers = headers
         self._span: Span | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Span | None:
+        """The span; `None` where nothing is traced now."""
         if not is_wanted():
-            return
+            return None
         try:
-            system, destination, headers = self._arguments
-            parent = messages.read(headers)
-            self._span, context = _started(system, destination, [parent])
+            system, destination, task, attributes = self._arguments
+            parent = messages.read(self._headers)
+            self._span, context = _started(system, destination, [parent], task, attributes)
             self._bound = bound(**incoming_fields(parent)).__enter__()
-            self._scope = enter(context)
+            self._scope = enter({**_NO_BAGGAGE, **context})
         except Exception as error:
             fuse.failed(error)
             self._span = None
+        return self._span
 
     def __exit__(
         self,
