@@ -53,6 +53,8 @@ class Hop:
         run: what runs the asking side: an event loop, or nothing.
         contexts: how many are under way at once in the last column, at most.
         needs: modules without which it cannot be tried.
+        visit: what it carries instead of `trial.visit`.
+        fail: what it carries instead of `trial.fail`.
         by: names by which `instrument()` knows what carries the context over it; none: Python does.
     """
 
@@ -62,6 +64,8 @@ class Hop:
     contexts: int = CONTEXTS
     needs: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    visit: Work | None = None
+    fail: Work | None = None
 
     @property
     def slug(self) -> str:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+
+class Replaced(NamedTuple):
+    """A name of a module that means ours now, and still the original to whoever took it before."""
+
+    module: str
+    name: str
+    original: Any
+    ours: Any
 
 
 class Handoff(Protocol):
@@ -59,6 +68,12 @@ class Patch:
             setattr(self._owner, self._name, self._original)
             self._original = self._ours = None
 
+    def replaced(self) -> list[Replaced]:
+        """The module's name that means ours now; none of a class, whose methods are looked up with each call."""
+        if self._original is None or not isinstance(self._owner, ModuleType):
+            return []
+        return [Replaced(self._owner.__name__, self._name, self._original, self._ours)]
+
 
 class Patches:
     """Several patches that belong together."""
@@ -82,3 +97,8 @@ class Patches:
         self.on = False
         for patch in reversed(self._patches):
             patch.remove()
+
+    def replaced(self) -> list[Replaced]:
+        """The names of modules that mean ours now."""
+        patches = [patch for patch in self._patches if isinstance(patch, Patch | Patches)]
+        return [found for patch in patches for found in patch.replaced()]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
+from tracing.handoff.patch import Handoff, Patches, Replaced
 from tracing.health import Fuse
 from tracing.instrumentation.imports import after_import, forget
 from tracing.instrumentation.table import Entry
@@ -29,7 +30,7 @@ fuse: Final = Fuse("instrumentation of libraries")
 
 def available(entry: Entry) -> bool:
     """Whether a library, and OpenTelemetry's instrumentation where that is used, are installed."""
-    return _installed(entry.library) and (entry.patches is not None or _installed(entry.module))
+    return installed(entry.library) and (entry.patches is not None or installed(entry.module))
 
 
 class Libraries:
@@ -38,6 +39,7 @@ class Libraries:
     def __init__(self) -> None:
         self._wanted: set[Entry] = set()
         self._off: dict[Entry, list[Callable[[], Any]]] = {}
+        self._patches: dict[Entry, Sequence[Handoff]] = {}
 
     @property
     def wanted(self) -> list[str]:
@@ -50,10 +52,28 @@ class Libraries:
             self._wanted.add(entry)
             after_import(entry.library, lambda: self._begin(entry))
 
+    def replaced(self) -> list[tuple[str, Replaced]]:
+        """Names of modules that mean something else now, each with the name that `instrument()` has for it."""
+        found = [
+            (entry.name, name)
+            for entry, patches in self._patches.items()
+            for name in Patches(*patches).replaced()
+        ]
+        for entry in self._off:
+            if entry.patches is None:  # OpenTelemetry's, which wraps by wrapt
+                names = vars(sys.modules[entry.library]).items()
+                found += [
+                    (entry.name, Replaced(entry.library, name, value.__wrapped__, value))
+                    for name, value in names
+                    if type(value).__name__ == "FunctionWrapper"
+                ]
+        return list(dict.fromkeys(found))
+
     def turn_off(self) -> None:
         """Take everything off again."""
         forget()
         self._wanted.clear()
+        self._patches.clear()
         off, self._off = self._off, {}
         for steps in off.values():
             for step in steps:
@@ -67,7 +87,8 @@ class Libraries:
             return
         steps = self._off[entry] = []
         try:
-            for patch in entry.patches() if entry.patches is not None else ():
+            patches = self._patches[entry] = entry.patches() if entry.patches is not None else ()
+            for patch in patches:
                 patch.install()
                 steps.append(patch.remove)
             for name in entry.classes if entry.patches is None else ():
@@ -90,7 +111,7 @@ def _is_on_elsewhere(entry: Entry) -> bool:
     return any(_instrumentor(entry, name).is_instrumented_by_opentelemetry for name in entry.classes)
 
 
-def _installed(module: str) -> bool:
+def installed(module: str) -> bool:
     """Whether a module could be imported, without importing a library of the user's."""
     if module in sys.modules:
         return True
