@@ -6,6 +6,7 @@ lock          held with flock for as long as a writer lives; holds its pid, for 
 wal/          write-ahead log
 ledger.sqlite what has arrived of each spool
 store/        the embedded store
+tokens.json   who may call; may be made before anything else (`collector.access`)
 ```
 """
 
@@ -23,6 +24,10 @@ from collector.errors import ConfigurationError, Damaged, DataDirectoryInUse
 
 FORMAT_VERSION: Final = 1
 _KEY: Final = "backtrail_data"
+# What may lie in a directory before it is a data directory.
+_EARLY: Final = frozenset(
+    {"lock", "format.json.new", "tokens.json", "tokens.json.new", "tokens.lock", "tokens-used.json"}
+)
 
 # From a version to the next: each takes the directory and leaves it in the next version's form. The
 # version is written after each step, so that a crash in between repeats a step and never skips one.
@@ -121,10 +126,15 @@ def read_format(path: Path) -> int | None:
     return version
 
 
-def write_atomically(file: Path, content: bytes) -> None:
-    """Replace a file so that a crash leaves the old or the new content, never a part."""
+def write_atomically(file: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Replace a file so that a crash leaves the old or the new content, never a part.
+
+    Args:
+        mode: of the new file, before the umask.
+    """
     new = file.with_name(file.name + ".new")
-    with new.open("wb") as stream:
+    new.unlink(missing_ok=True)  # of a crash, and perhaps of another mode
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
@@ -139,9 +149,7 @@ def write_atomically(file: Path, content: bytes) -> None:
 def _bring_to_present_format(path: Path) -> None:
     version = read_format(path)
     if version is None:
-        strange = sorted(
-            entry.name for entry in path.iterdir() if entry.name not in ("lock", "format.json.new")
-        )
+        strange = sorted(entry.name for entry in path.iterdir() if entry.name not in _EARLY)
         if strange:
             raise Damaged(
                 f"{path}: is not empty and not a data directory (it holds {strange[0]!r});"

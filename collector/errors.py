@@ -8,6 +8,8 @@ CollectorError
     StoreFailed             the operator; the disk is full or failed, the write-ahead log has the records
     Damaged                 the operator; a file is not what we wrote; says which file and where
     QueryError              the person asking; says where the query is wrong and what would be right
+        TooCostly               it says how dear the query is, and what would be cheaper
+    TookTooLong             the person asking; the question was given up
     NotFound                the person asking; nothing is stored under this id
     Unreachable             the person asking; no collector answers at this URL
 """
@@ -26,6 +28,8 @@ __all__ = [
     "QueryError",
     "Refused",
     "StoreFailed",
+    "TooCostly",
+    "TookTooLong",
     "Unreachable",
 ]
 
@@ -86,6 +90,20 @@ class QueryError(CollectorError):
     def __init__(self, message: str, *, position: int | None = None) -> None:
         super().__init__(message)
         self.position = position
+
+
+class TooCostly(QueryError):
+    """A search would read more than one search may."""
+
+
+class TookTooLong(CollectorError):
+    """A question was given up after its time."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            f"the question was given up after {timeout_s:g} s (query_timeout_s); ask of a shorter time, or"
+            " for whole words instead of wildcards"
+        )
 
 
 class NotFound(CollectorError):

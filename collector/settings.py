@@ -29,7 +29,16 @@ from collector.errors import ConfigurationError
 
 ENV_PREFIX: Final = "BACKTRAIL_"
 # Variables with our prefix that are not the service's: the client side reads them.
-CLIENT_VARIABLES: Final = frozenset({"BACKTRAIL_URL", "BACKTRAIL_TOKEN", "BACKTRAIL_CONFIG"})
+CLIENT_VARIABLES: Final = frozenset(
+    {
+        "BACKTRAIL_URL",
+        "BACKTRAIL_TOKEN",
+        "BACKTRAIL_CONFIG",
+        "BACKTRAIL_CA_FILE",
+        "BACKTRAIL_CLIENT_CERT_FILE",
+        "BACKTRAIL_CLIENT_KEY_FILE",
+    }
+)
 
 _MIB: Final = 1024 * 1024
 
@@ -92,6 +101,26 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         default=None, description="bearer token for deleting; unset: deleting is off over HTTP"
     )
+    tokens_file: Path | None = Field(
+        default=None,
+        description="where `backtrail tokens` keeps further ones, hashed; where it is there, every call needs"
+        " a token; unset: `tokens.json` in the data directory",
+    )
+    serve_anybody_without_token: bool = Field(
+        default=False, description="listen beyond loopback although anybody there can read and write"
+    )
+    metrics_without_token: bool = Field(
+        default=False, description="`/metrics` for everybody, as some scrapers can show no token"
+    )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="PEM file of our certificate and its chain: HTTPS, and gRPC over TLS; unset: neither",
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM file of its private key")
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authority whose certificates callers must show; unset: they need none",
+    )
 
     # ---- how much ----
     body_bytes_max: ByteSize = Field(
@@ -108,6 +137,22 @@ class Settings(BaseSettings):
     query_threads_max: int = Field(default=4, ge=1, le=64, description="threads that answer questions")
     waiting_requests_max: int = Field(
         default=256, ge=1, description="requests that may wait for a thread, each kind; beyond: 503"
+    )
+    sender_requests_per_s_max: float | None = Field(
+        default=None,
+        gt=0,
+        description="requests of one token, or else of one address, on average over ten seconds; beyond: 429",
+    )
+    sender_bytes_per_s_max: ByteSize | None = Field(
+        default=None, ge=1024, description="bodies of one token, or else of one address, alike; beyond: 429"
+    )
+    query_cost_max: int = Field(
+        default=2_000,
+        ge=1,
+        description="dearest search: its terms, a wildcard as 20, times the days it asks of; beyond: 422",
+    )
+    query_timeout_s: float = Field(
+        default=25.0, gt=0, description="time that a question may take before it is given up with 503"
     )
     wal_bytes_max: ByteSize = Field(
         default=ByteSize(1024 * _MIB), ge=4 * _MIB, description="write-ahead log; when full, senders get 503"
@@ -145,6 +190,12 @@ class Settings(BaseSettings):
     )
     retention_bytes_max: ByteSize | None = Field(
         default=None, ge=_MIB, description="size of the store beyond which its oldest part goes; unset: none"
+    )
+    shed_free_bytes_min: ByteSize | None = Field(
+        default=None,
+        ge=_MIB,
+        description="room on the disk below which the embedded store's DEBUG records go, oldest first, and"
+        " then its oldest day; more than disk_free_bytes_min; unset: none go, senders get 503",
     )
 
     scrub_interval_s: float = Field(
@@ -196,15 +247,40 @@ class Settings(BaseSettings):
         return value.upper() if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _guarded(self) -> Self:
-        if not is_loopback(self.host) and not (self.ingest_token and self.read_token):
-            raise ValueError(
-                f"host {self.host!r} can be reached from other machines, so both ingest_token and read_token"
-                " must be set (BACKTRAIL_INGEST_TOKEN, BACKTRAIL_READ_TOKEN), or listen on 127.0.0.1"
-            )
+    def _consistent(self) -> Self:
         if self.in_flight_bytes_max < self.body_bytes_max:
             raise ValueError("in_flight_bytes_max must be at least body_bytes_max, or no long body gets in")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together: name both, or neither")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_client_ca_file needs tls_cert_file: without TLS nobody shows a certificate")
+        if self.shed_free_bytes_min is not None and self.shed_free_bytes_min <= self.disk_free_bytes_min:
+            raise ValueError(
+                "shed_free_bytes_min must be more than disk_free_bytes_min, or senders are refused before"
+                " anything is shed"
+            )
         return self
+
+    @property
+    def tokens_path(self) -> Path:
+        """Where the tokens are that `backtrail tokens` makes, or would be."""
+        return self.tokens_file or self.data_dir / "tokens.json"
+
+
+def check_reach(settings: Settings) -> None:
+    """Check that a port which other machines can reach asks for tokens, or that its openness was asked for.
+
+    Raises:
+        ConfigurationError: it does not; the message says what to do.
+    """
+    asks = (settings.ingest_token and settings.read_token) or settings.tokens_path.is_file()
+    if not (is_loopback(settings.host) or asks or settings.serve_anybody_without_token):
+        raise ConfigurationError(
+            f"host {settings.host!r} can be reached from other machines, so tokens are needed: make some with"
+            f" `backtrail tokens create`, or both ingest_token and read_token must be set"
+            " (BACKTRAIL_INGEST_TOKEN, BACKTRAIL_READ_TOKEN), or listen on 127.0.0.1; if everybody there may"
+            " read and write, say so with serve_anybody_without_token"
+        )
 
 
 def without_password(url: str) -> str:
@@ -261,6 +337,7 @@ def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) 
         settings = Settings(**merged)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, sources)) from None
+    check_reach(settings)
     return Loaded(settings=settings, sources=sources, warnings=warnings)
 
 
@@ -342,6 +419,7 @@ __all__ = [
     "ENV_PREFIX",
     "Loaded",
     "Settings",
+    "check_reach",
     "config_files",
     "default_data_dir",
     "did_you_mean",

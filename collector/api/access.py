@@ -1,6 +1,6 @@
-"""Who may call what: static bearer tokens, and the host names that count as this machine.
+"""Whether a call is allowed: by the token that it shows, or else by the host that it names.
 
-Without a token only programs on this machine reach us (`Settings` refuses anything else), but a web page
+Without a token only programs on this machine reach us (`check_reach` refuses anything else), but a web page
 in this machine's browser is such a program: a name that it re-binds to 127.0.0.1 would let it read
 everything ("DNS rebinding"). So a call without a token must name a loopback host.
 """
@@ -8,76 +8,83 @@ everything ("DNS rebinding"). So a call without a token must name a loopback hos
 from __future__ import annotations
 
 import base64
-import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from collector.access import Caller, Keyring, Scope, keyring_of
 from collector.api.problems import Problem
 from collector.settings import Settings, is_loopback
 
-Right = Literal["open", "read", "ingest", "admin"]
+Right = Literal["open"] | Scope
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="backtrail"'}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The tokens by the right that they give, and the hosts that we answer to without one."""
+    """The tokens that there are, and the hosts that we answer to without one."""
 
-    tokens: dict[Right, str]
+    keyring: Keyring
     hosts: frozenset[str]
+    serves_anybody: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Take what the settings say."""
-        given = {
-            "read": settings.read_token,
-            "ingest": settings.ingest_token,
-            "admin": settings.admin_token,
-        }
+    def of(cls, settings: Settings, keyring: Keyring | None = None) -> Self:
+        """Take what the settings say.
+
+        Args:
+            keyring: the tokens, if they are known already.
+        """
         return cls(
-            tokens={right: token.get_secret_value() for right, token in given.items() if token},  # type: ignore[misc]
+            keyring=keyring or keyring_of(settings),
             hosts=frozenset(name.lower() for name in (settings.host, *settings.allowed_hosts)),
+            serves_anybody=settings.serve_anybody_without_token,
         )
 
-    def refusal(self, needed: Right, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-        """Why a call is not allowed; `None`: it is.
+    def admit(
+        self, needed: Right, headers: Iterable[tuple[bytes, bytes]], *, address: str = ""
+    ) -> Caller | Problem:
+        """Who calls, if the call is allowed; else why it is not.
 
         Args:
             needed: what the operation asks for; `open` is allowed to everybody.
             headers: of the request, names in lower case.
+            address: where the call comes from.
         """
         if needed == "open":
-            return None
+            return Caller(name=None, address=address)
         given = dict(headers)
-        token = self.tokens.get(needed)
-        if token is None:
-            return self._refusal_without_token(needed, given.get(b"host", b"").decode("latin-1"))
-        shown = _shown(given.get(b"authorization", b""))
-        if shown is None:
+        if not self.keyring.needs_token(needed):
+            host = given.get(b"host", b"").decode("latin-1")
+            return self._refusal_without_token(needed, host) or Caller(name=None, address=address)
+        secret = _shown(given.get(b"authorization", b""))
+        if secret is None:
             return Problem(
                 kind="unauthorized",
-                detail=f"this needs the {needed} token: send the header `Authorization: Bearer <token>`",
+                detail=f"this needs a token for {needed}: send the header `Authorization: Bearer <token>`",
                 headers=_CHALLENGE,
             )
-        if hmac.compare_digest(shown, token.encode()):
-            return None
-        rights = [right for right, known in self.tokens.items() if hmac.compare_digest(shown, known.encode())]
-        if rights:
+        caller = self.keyring.holder_of(secret)
+        if caller is None:
+            detail = "this token is not known here, or not any more"
+            return Problem(kind="unauthorized", detail=detail, headers=_CHALLENGE)
+        if needed not in caller.scopes:
+            scopes = " and ".join(sorted(caller.scopes))
             return Problem(
-                kind="forbidden", detail=f"this needs the {needed} token, not the {rights[0]} token"
+                kind="forbidden", detail=f"this needs a token for {needed}; the one shown is for {scopes}"
             )
-        return Problem(kind="unauthorized", detail="this token is not known here", headers=_CHALLENGE)
+        return replace(caller, address=address)
 
     def _refusal_without_token(self, needed: Right, host: str) -> Problem | None:
         if needed == "admin":
             return Problem(
                 kind="forbidden",
-                detail="deleting is off over HTTP until an admin token is set (BACKTRAIL_ADMIN_TOKEN)",
+                detail="deleting is off over HTTP until there is a token for it: make one with `backtrail"
+                " tokens create NAME --scope admin`, or set an admin token (BACKTRAIL_ADMIN_TOKEN)",
             )
         name = _host_name(host).lower()
-        if not name or is_loopback(name) or name in self.hosts:
+        if self.serves_anybody or not name or is_loopback(name) or name in self.hosts:
             return None
         return Problem(
             kind="misdirected",

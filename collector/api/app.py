@@ -23,18 +23,20 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
+from collector.access import AuditEvent, AuditTrail, Caller, SenderRates
 from collector.api import problems, streams
 from collector.api.access import Access, Right
 from collector.api.answers import Answers
 from collector.api.bodies import Bodies, Disconnected
 from collector.api.catalogue import ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
 from collector.api.catalogue_deliveries import DELIVERIES
+from collector.api.costs import QueryCosts
 from collector.api.ingest import Receiver, Refuse
 from collector.api.metrics import RequestCounts
 from collector.api.openapi import document
 from collector.api.operations import Order, Question, Removal, Stream
 from collector.api.parameters import Parameter, read_body, read_path, read_query
-from collector.api.problems import Problem, Stopping, problem_of
+from collector.api.problems import Problem, Stopping, come_back, problem_of
 from collector.api.tail import Tail
 from collector.api.workers import Workers
 from collector.listen.dialects import DialectRoute, HttpCall
@@ -87,12 +89,17 @@ class Backend:
     pages: Mapping[str, Callable[[], Response]]  # by the name of the page
     delete: Callable[[Condition], int]
     access: Access
+    rates: SenderRates  # used on the event loop only
+    costs: QueryCosts
+    query_timeout_s: float
+    audit: AuditTrail
     bodies: Bodies
     tail: Tail
     query_workers: Workers
     ingest_workers: Workers
     counts: RequestCounts
     version: str
+    metrics_without_token: bool = False
     dialects: Sequence[DialectRoute] = ()
     stopping: bool = False
 
@@ -131,7 +138,8 @@ def application(backend: Backend) -> Starlette:
         take = _taking(backend, receiver)
         add(delivery.path, delivery.name, "ingest", take, receiver.refuse, method="POST")
     for page in PAGES:
-        add(page.path, page.name, page.right, _showing(backend, pages[page.name], blocks=page.blocks))
+        right = "open" if page.name == "metrics" and backend.metrics_without_token else page.right
+        add(page.path, page.name, right, _showing(backend, pages[page.name], blocks=page.blocks))
 
     for dialect in backend.dialects:
         handler = _guarded(backend, dialect.name, "ingest", _speaking(backend, dialect), None)
@@ -140,6 +148,7 @@ def application(backend: Backend) -> Starlette:
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         problem = _problem_of_routing(request, error)
+        backend.counts.problems[problem.kind] += 1
         backend.counts.add("none", problem.status, 0.0)
         return problem_response(problem, request)
 
@@ -173,8 +182,11 @@ def _guarded(backend: Backend, name: str, right: Right, handler: Handler, refuse
 
     async def guarded(request: Request) -> Response:
         started = time.perf_counter()
-        problem = backend.access.refusal(right, request.headers.raw)
+        address = request.client.host if request.client is not None else ""
+        caller = backend.access.admit(right, request.headers.raw, address=address)
+        problem = caller if isinstance(caller, Problem) else _over_its_share(backend, right, caller)
         if problem is None:
+            request.state.caller = caller
             try:
                 response = await handler(request)
             except Exception as error:
@@ -182,11 +194,43 @@ def _guarded(backend: Backend, name: str, right: Right, handler: Handler, refuse
                 if problem.status == 500:
                     logger.exception("%s %s failed", request.method, request.url.path)
         if problem is not None:
+            backend.counts.problems[problem.kind] += 1
             response = problem_response(problem, request, refuse)
         backend.counts.add(name, response.status_code, time.perf_counter() - started)
         return response
 
     return guarded
+
+
+def _over_its_share(backend: Backend, right: Right, caller: Caller) -> Problem | None:
+    wait_s = 0.0 if right == "open" else backend.rates.begin(caller.sender)
+    if not wait_s:
+        return None
+    bounds = "sender_requests_per_s_max or sender_bytes_per_s_max"
+    detail = f"{caller.sender} has used up its share; wait, or have {bounds} raised"
+    return come_back("too-many-requests", detail, wait_s)
+
+
+def _audited(
+    backend: Backend, request: Request, name: str, target: str, act: Callable[[], tuple[Response, int | None]]
+) -> Response:
+    """Do what only an administrator may, and leave a line about it whatever becomes of it. Blocks."""
+    caller: Caller = request.state.caller
+    result, count = "internal", None
+    try:
+        response, count = act()
+        result = "done"
+        return response
+    except Exception as error:
+        result = problem_of(error).kind
+        raise
+    finally:
+        actor = caller.name or "nobody"
+        event = AuditEvent(
+            action=name, actor=actor, target=target, result=result, address=caller.address, count=count
+        )
+        backend.audit.note(event)
+        backend.audit.store()
 
 
 def _asking(backend: Backend, question: Question) -> Handler:
@@ -195,13 +239,14 @@ def _asking(backend: Backend, question: Question) -> Handler:
         may_pack = "gzip" in request.headers.get("accept-encoding", "")
 
         def answer() -> Response:
+            backend.costs.check(values)
             body = orjson.dumps(question.ask(backend.answers, values))
             if may_pack and len(body) >= GZIP_BYTES_MIN:
                 packed = gzip.compress(body, compresslevel=1, mtime=0)
                 return Response(packed, media_type=JSON, headers=_PACKED)
             return Response(body, media_type=JSON)
 
-        return await backend.query_workers.run(answer)
+        return await backend.query_workers.run(answer, timeout_s=backend.query_timeout_s)
 
     return ask
 
@@ -213,7 +258,10 @@ def _streaming(backend: Backend, stream: Stream) -> Handler:
         if request.method == "HEAD":  # a stream without end would never get to the point
             _values(stream.parameters, request)
             return Response(media_type=stream.content_types[0])
-        return await begin(backend, request, _values(stream.parameters, request))
+        values = _values(stream.parameters, request)
+        if stream.name != "tailLogs":  # which asks no store
+            await backend.query_workers.run(lambda: backend.costs.check(values))
+        return await begin(backend, request, values)
 
     return answer
 
@@ -222,19 +270,28 @@ def _removing(backend: Backend, removal: Removal) -> Handler:
     async def remove(request: Request) -> Response:
         values = _values(removal.parameters, request)
 
-        def deleted() -> Response:
-            condition = backend.answers.to_delete(**values)
-            return Response(orjson.dumps({"deleted": backend.delete(condition)}), media_type=JSON)
+        def deleted() -> tuple[Response, int]:
+            count = backend.delete(backend.answers.to_delete(**values))
+            return Response(orjson.dumps({"deleted": count}), media_type=JSON), count
 
-        return await backend.query_workers.run(deleted)
+        target = " ".join(f"{key}={value}" for key, value in values.items() if value not in (None, ""))
+        return await backend.query_workers.run(
+            lambda: _audited(backend, request, removal.name, target, deleted)
+        )
 
     return remove
 
 
 def _ordering(backend: Backend, order: Order) -> Handler:
-    def carry_out(request: Request, body: bytes) -> Response:
+    def carried_out(body: bytes) -> tuple[Response, int | None]:
         answer = order.carry_out(backend.answers, read_body(order.body, body))
-        return Response(orjson.dumps(answer), media_type=JSON)
+        return Response(orjson.dumps(answer), media_type=JSON), None
+
+    def carry_out(request: Request, body: bytes) -> Response:
+        if order.right != "admin":
+            return carried_out(body)[0]
+        target = body.decode(errors="replace")
+        return _audited(backend, request, order.name, target, lambda: carried_out(body))
 
     return _receiving(backend, carry_out, workers=backend.query_workers)
 
@@ -270,6 +327,7 @@ def _receiving(
             body = await backend.bodies.read(request.receive)
         except Disconnected:
             return Response(status_code=400)  # nobody reads it
+        backend.rates.charge(request.state.caller.sender, len(body))
         try:
             return await workers.run(lambda: take(request, body))
         finally:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 
+from collector.access import SenderRates, ServerTls
 from collector.api.access import Access
 from collector.api.ingest import PROTOBUF, varint
+from collector.api.problems import Problem
 from collector.errors import ConfigurationError, Overloaded, Refused
 from collector.intake import Intake, OtlpAnswer
 
@@ -25,6 +29,7 @@ logger = logging.getLogger(__name__)
 Take = Callable[[str | None, str | None, bytes], OtlpAnswer]
 
 _SERVICE: Final = "opentelemetry.proto.collector.{signal}.v1.{name}Service"
+_RESOURCE_EXHAUSTED: Final = 8
 _UNAVAILABLE: Final = 14
 
 
@@ -34,6 +39,8 @@ class GrpcServer:
     Args:
         intake: takes the messages in; blocking.
         access: gives the tokens that count now, at each call.
+        rates: how much each sender may send; used by this server alone.
+        tls: our certificate; `None`: no TLS.
         host: address to listen on.
         port: 0 picks a free one.
         message_bytes_max: longest message, unpacked.
@@ -48,6 +55,8 @@ class GrpcServer:
         intake: Intake,
         *,
         access: Callable[[], Access],
+        rates: SenderRates,
+        tls: ServerTls | None = None,
         host: str,
         port: int,
         message_bytes_max: int,
@@ -55,6 +64,8 @@ class GrpcServer:
         waiting_max: int,
     ) -> None:
         self._access = access
+        self._rates = rates
+        self._rates_lock = threading.Lock()
         self._server = grpc.server(
             ThreadPoolExecutor(threads_max, thread_name_prefix="backtrail-grpc"),
             maximum_concurrent_rpcs=threads_max + waiting_max,
@@ -75,7 +86,11 @@ class GrpcServer:
             )
         address = f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port: int = self._server.add_insecure_port(address)
+            self.port: int = (
+                self._server.add_insecure_port(address)
+                if tls is None
+                else self._server.add_secure_port(address, _credentials(tls))
+            )
         except RuntimeError:
             raise ConfigurationError(
                 f"cannot listen on {address} for gRPC: the port is in use, or not ours to take;"
@@ -92,7 +107,7 @@ class GrpcServer:
 
     def _exporter(self, take: Take) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def export(message: bytes, context: grpc.ServicerContext) -> bytes:
-            self._check_access(context)
+            self._admit(context, len(message))
             try:
                 return take(PROTOBUF, None, message).body
             except Refused as error:
@@ -108,22 +123,59 @@ class GrpcServer:
 
         return export
 
-    def _check_access(self, context: grpc.ServicerContext) -> None:
+    def _admit(self, context: grpc.ServicerContext, size_bytes: int) -> None:
         headers = [(key.encode(), str(value).encode()) for key, value in context.invocation_metadata()]
-        problem = self._access().refusal("ingest", headers)
-        if problem is not None:
-            denied = problem.kind == "forbidden"
+        caller = self._access().admit("ingest", headers, address=_host_of(context.peer()))
+        if isinstance(caller, Problem):
+            denied = caller.kind == "forbidden"
             code = grpc.StatusCode.PERMISSION_DENIED if denied else grpc.StatusCode.UNAUTHENTICATED
-            context.abort(code, problem.detail)
+            context.abort(code, caller.detail)
+            raise AssertionError("abort always raises")
+        with self._rates_lock:
+            wait_s = self._rates.begin(caller.sender)
+            if not wait_s:
+                self._rates.charge(caller.sender, size_bytes)
+        if wait_s:
+            error = Overloaded(f"{caller.sender} has used up its share", retry_after_s=wait_s)
+            details = retry_status(error, _RESOURCE_EXHAUSTED)
+            context.set_trailing_metadata((("grpc-status-details-bin", details),))
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
 
-def retry_status(error: Overloaded) -> bytes:
+def _host_of(peer: str) -> str:
+    """`ipv4:127.0.0.1:4317` as `127.0.0.1`, `ipv6:%5B::1%5D:4317` as `::1`: each connection has its port."""
+    address = unquote(peer).partition(":")[2].rpartition(":")[0]
+    return address.strip("[]")
+
+
+def _credentials(tls: ServerTls) -> Any:
+    """Our certificate for gRPC, which asks at each handshake whether it is another one."""
+    given = tls.pem
+
+    def configuration() -> Any:
+        return grpc.ssl_server_certificate_configuration(
+            [(given.key, given.chain)], root_certificates=given.client_ca
+        )
+
+    def renewed() -> Any:
+        nonlocal given
+        if tls.pem is given:
+            return None
+        given = tls.pem
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(), renewed, require_client_authentication=tls.asks_callers
+    )
+
+
+def retry_status(error: Overloaded, code: int = _UNAVAILABLE) -> bytes:
     """A `google.rpc.Status` whose details hold a `RetryInfo`, which tells the sender when to come back."""
     fraction, seconds = math.modf(error.retry_after_s)
     duration = _number(1, int(seconds)) + _number(2, int(fraction * 1e9))
     retry_info = _bytes(1, duration)
     detail = _bytes(1, b"type.googleapis.com/google.rpc.RetryInfo") + _bytes(2, retry_info)
-    return _number(1, _UNAVAILABLE) + _bytes(2, str(error).encode()) + _bytes(3, detail)
+    return _number(1, code) + _bytes(2, str(error).encode()) + _bytes(3, detail)
 
 
 def _number(field: int, value: int) -> bytes:

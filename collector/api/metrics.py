@@ -13,9 +13,10 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class RequestCounts:
-    """Requests by operation and status, and the time they took. Used on the event loop only."""
+    """Requests by operation and status, what was refused, and the time they took. On the event loop only."""
 
     def __init__(self) -> None:
+        self.problems: Counter[str] = Counter()  # by kind, a key of `collector.api.problems.KINDS`
         self.requests: Counter[tuple[str, int]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from collector.access import SCOPES
 from collector.api import problems
 from collector.api.catalogue import ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
 from collector.api.catalogue_deliveries import DELIVERIES, ENCODING
@@ -26,9 +27,14 @@ _ALWAYS: Final = (
     "timeout",
     "misdirected",
     "head-too-long",
+    "too-many-requests",
     "overloaded",
     "internal",
 )
+
+
+# Any question may be too much.
+_DEAR: Final = ("too-costly", "took-too-long")
 
 
 def document(version: str) -> JsonObject:
@@ -71,9 +77,9 @@ def document(version: str) -> JsonObject:
                 right: {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": f"the {right} token, if one is set",
+                    "description": f"a token with the scope {right}, where tokens are asked for",
                 }
-                for right in ("read", "ingest", "admin")
+                for right in SCOPES
             },
         },
     }
@@ -122,7 +128,7 @@ def _question(question: Question, example: JsonObject) -> JsonObject:
                     }
                 },
             },
-            **_problem_responses((*_ALWAYS, "invalid-parameter", *question.problems)),
+            **_problem_responses((*_ALWAYS, "invalid-parameter", *_DEAR, *question.problems)),
         },
     }
     return operation
@@ -140,7 +146,7 @@ def _stream(stream: Stream) -> JsonObject:
                 "description": "the answer, in pieces; a connection that breaks off: it is not whole",
                 "content": {kind: {"schema": _stream_schema(kind)} for kind in stream.content_types},
             },
-            **_problem_responses((*_ALWAYS, "invalid-parameter", *stream.problems)),
+            **_problem_responses((*_ALWAYS, "invalid-parameter", *_DEAR, *stream.problems)),
         },
     }
 

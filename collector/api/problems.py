@@ -24,6 +24,8 @@ from collector.errors import (
     QueryError,
     Refused,
     StoreFailed,
+    TooCostly,
+    TookTooLong,
 )
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -43,11 +45,14 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "misdirected": (421, "The request names another host"),
     "invalid-parameter": (422, "A parameter cannot be understood"),
     "invalid-query": (422, "The query cannot be understood"),
+    "too-costly": (422, "The query would read too much"),
+    "too-many-requests": (429, "The sender has used up its share"),
     "head-too-long": (431, "The request's head is too long"),
     "internal": (500, "A fault of the collector"),
     "damaged": (500, "Stored data is damaged"),
     "overloaded": (503, "No room at the moment"),
     "stopping": (503, "The collector is stopping"),
+    "took-too-long": (503, "The question was given up"),
 }
 
 
@@ -91,21 +96,23 @@ class Stopping(CollectorError):
 def problem_of(error: Exception) -> Problem:
     """Say what an error means to whoever asked. What is not ours is our own fault: `internal`."""
     match error:
+        case TooCostly():
+            return Problem(kind="too-costly", detail=str(error))
         case QueryError():
             position = {} if error.position is None else {"position": error.position}
             return Problem(kind="invalid-query", detail=str(error), extensions=position)
         case InvalidParameter():
             return Problem(kind="invalid-parameter", detail=str(error), extensions={"errors": error.errors})
+        case TookTooLong():
+            return Problem(kind="took-too-long", detail=str(error))
         case NotFound():
             return Problem(kind="not-found", detail=str(error))
         case Overloaded():
-            return _overloaded("overloaded", str(error), error.retry_after_s)
+            return come_back("overloaded", str(error), error.retry_after_s)
         case StoreFailed():  # a disk that is full, a cluster that is away: what is taken in waits in the log
-            return _overloaded("overloaded", str(error), 5.0)
+            return come_back("overloaded", str(error), 5.0)
         case Stopping():
-            return _overloaded(
-                "stopping", "the collector is stopping; keep what you have, send it again", 2.0
-            )
+            return come_back("stopping", "the collector is stopping; keep what you have, send it again", 2.0)
         case BodyTimeout():
             return Problem(kind="timeout", detail=str(error), headers={"Connection": "close"})
         case BodyTooLarge():
@@ -128,8 +135,8 @@ def problem_of(error: Exception) -> Problem:
             )
 
 
-def _overloaded(kind: str, detail: str, retry_after_s: float) -> Problem:
-    """A 503 that says when to come back; HTTP wants whole seconds, so upwards."""
+def come_back(kind: str, detail: str, retry_after_s: float) -> Problem:
+    """A problem that passes, and says when to come back; HTTP wants whole seconds, so upwards."""
     seconds = max(1, math.ceil(retry_after_s))
     return Problem(
         kind=kind,

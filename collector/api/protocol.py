@@ -96,6 +96,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         # A caller that is still sending would lose the answer to a reset connection; so we end our half,
-        # throw away what comes, and close when the caller does or after a while.
-        self.transport.write_eof()
+        # throw away what comes, and close when the caller does or after a while. TLS knows no such half.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)

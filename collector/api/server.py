@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import socket
+import ssl
 import threading
 from typing import Final
 
@@ -26,11 +27,21 @@ class HttpServer:
     The port is taken when the object is made, so that a port in use stops the start before anything
     else has happened; calls are answered between `start` and `stop`.
 
+    Args:
+        tls: our certificate; `None`: plain HTTP.
     Raises:
         ConfigurationError: the address cannot be listened on; the message says why.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, shutdown_timeout_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        shutdown_timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
@@ -46,6 +57,8 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(shutdown_timeout_s),
         )
+        config.load()
+        config.ssl = tls
         self._server = _Server(config)
         self._thread = threading.Thread(target=self._serve, name="backtrail-http", daemon=True)
         self._failure: BaseException | None = None

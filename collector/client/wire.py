@@ -12,7 +12,15 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from collector.errors import CollectorError, NotFound, Overloaded, QueryError, Refused, Unreachable
+from collector.errors import (
+    CollectorError,
+    NotFound,
+    Overloaded,
+    QueryError,
+    Refused,
+    TooCostly,
+    Unreachable,
+)
 
 JsonObject = dict[str, Any]
 Item = TypeVar("Item")
@@ -232,7 +240,11 @@ def error_of(status: int, body: bytes) -> CollectorError:
             return NotFound(detail)
         case "invalid-query" | "invalid-parameter":
             return QueryError(detail, position=problem.get("position"))
-        case "overloaded" | "stopping":
+        case "too-costly":
+            return TooCostly(detail)
+        case "took-too-long":
+            return CollectorError(detail)
+        case "overloaded" | "stopping" | "too-many-requests":
             return Overloaded(detail, retry_after_s=float(problem.get("retry_after_s", 1.0)))
         case "bad-request" | "too-large" | "unsupported-media-type":
             return Refused(str(problem.get("reason", kind)), detail, field=problem.get("field"))

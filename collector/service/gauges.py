@@ -23,6 +23,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "build_info": "Always 1; the label says which version runs.",
     "ready": "Whether /readyz is green.",
     "http_requests_total": "Requests by operation (of the OpenAPI document; none: no such path) and status.",
+    "http_refused_total": "Requests refused or failed, by the kind of the problem that was answered.",
     "http_request_seconds_total": "Time spent on requests, by operation.",
     "http_busy_requests": "Requests that run or wait for a thread, by kind.",
     "http_body_bytes": "Request bodies held in memory.",
@@ -93,6 +94,9 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "ledger_refused_total": "Lines refused, by reason.",
     "ledger_mended_total": "Lines taken after a change, by reason.",
     "ledger_lost_total": "Lines that their senders gave up themselves, by reason.",
+    "audit_events_total": "Actions of administrators; search for event.name:backtrail.audit.",
+    "audit_failures_total": "Times that one could not be stored at once; it is tried again.",
+    "audit_lost_total": "Those that only the service's log has, too many having waited. Alarm on any.",
     "retention_dropped_total": "Records dropped by the retention, by reason.",
     "retention_failures_total": "Times that the retention had to wait.",
     "mending_scrubs_total": "Times that every file of the store was read and its checksum compared.",
@@ -159,6 +163,7 @@ def service_metrics(
     if isinstance(pipeline.store, InCluster):
         yield from _room("cluster", pipeline.store.health())
     yield from _room("ledger", pipeline.ledger.stats())
+    yield from _room("audit", backend.audit.stats())
     yield from _room("retention", pipeline.housekeeping.stats())
     yield from _room("mending", pipeline.mending.stats())
     yield from _room("watch", pipeline.watch.stats(), label="state")
@@ -173,6 +178,8 @@ def _http(backend: Backend) -> Iterator[Metric]:
         for (operation, status), count in sorted(counts.requests.items())
     )
     yield _metric("http_requests_total", requests)
+    refused = (Sample(count, {"reason": kind}) for kind, count in sorted(counts.problems.items()))
+    yield _metric("http_refused_total", refused)
     seconds = (Sample(taken_s, {"operation": name}) for name, taken_s in sorted(counts.seconds.items()))
     yield _metric("http_request_seconds_total", seconds)
     busy = {"ingest": backend.ingest_workers.busy, "query": backend.query_workers.busy}

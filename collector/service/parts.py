@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
+from collector.access import AuditEvent, AuditTrail, SenderRates, ServerTls, Token, keyring_of
 from collector.api import metrics
 from collector.api.access import Access
 from collector.api.app import JSON, Backend, application
 from collector.api.bodies import Bodies
+from collector.api.costs import QueryCosts
 from collector.api.ingest import receivers
 from collector.api.metrics import RequestCounts
 from collector.api.server import HttpServer
@@ -24,7 +26,7 @@ from collector.service.gauges import InCluster, service_metrics
 from collector.service.listeners import Listeners
 from collector.service.pipeline import Pipeline
 from collector.service.readiness import Progress, Readiness
-from collector.settings import Settings
+from collector.settings import Settings, check_reach
 
 if TYPE_CHECKING:
     from collector.api.grpc_server import GrpcServer
@@ -38,6 +40,8 @@ class Parts:
     """
 
     def __init__(self, settings: Settings) -> None:
+        check_reach(settings)
+        self.tls = ServerTls.of(settings)
         with ExitStack() as undo:
             self.pipeline = Pipeline.open(settings)
             undo.callback(self.pipeline.close)
@@ -50,6 +54,7 @@ class Parts:
                 host=settings.host,
                 port=settings.port,
                 shutdown_timeout_s=settings.shutdown_timeout_s,
+                tls=None if self.tls is None else self.tls.context,
             )
             undo.callback(self.server.stop)
             self.grpc = self._make_grpc(settings)
@@ -69,6 +74,7 @@ class Parts:
     def close(self) -> bool:
         """Take nothing more, finish what runs, index what is left; return whether the store has it all."""
         self.backend.stopping = True
+        self.tick()
         if self.canary is not None:
             self.canary.stop()
         self.pipeline.watch.stop()
@@ -79,7 +85,17 @@ class Parts:
         self.listeners.stop()
         self.backend.ingest_workers.close()
         self.backend.query_workers.close()
+        self.backend.audit.store()
+        self.backend.access.keyring.save_use(now=True)
         return self.pipeline.close()
+
+    def tick(self) -> None:
+        """Do what is due every second: certificates, the audit trail, when tokens were used. May block."""
+        if self.tls is not None:
+            self.tls.refresh()
+        self.backend.access.keyring.look()
+        self.backend.access.keyring.save_use()
+        self.backend.audit.store()
 
     def look(self) -> Readiness:
         """How the service is at this moment; from any thread."""
@@ -95,12 +111,28 @@ class Parts:
             )
 
     def _make_backend(self, settings: Settings) -> Backend:
+        audit = AuditTrail(self.pipeline.take_own)
+
+        def token_changed(what: str, token: Token) -> None:
+            audit.note(
+                AuditEvent(
+                    action=f"token.{what}",
+                    actor="backtrail tokens",
+                    target=f"{token.name} ({', '.join(token.scopes)})",
+                    result="done",
+                )
+            )
+
         return Backend(
             answers=self.pipeline.answers,
             receivers=receivers(self.pipeline.intake),
             pages={"health": self._health, "readiness": self._readiness, "metrics": self._metrics},
             delete=self.pipeline.delete,
-            access=Access.of(settings),
+            access=Access.of(settings, keyring_of(settings, changed=token_changed)),
+            rates=_rates(settings),
+            costs=QueryCosts(self.pipeline.store, cost_max=settings.query_cost_max),
+            query_timeout_s=settings.query_timeout_s,
+            audit=audit,
             bodies=Bodies(
                 body_bytes_max=settings.body_bytes_max, in_flight_bytes_max=settings.in_flight_bytes_max
             ),
@@ -113,6 +145,7 @@ class Parts:
             ),
             counts=RequestCounts(),
             version=version(),
+            metrics_without_token=settings.metrics_without_token,
             dialects=dialect_routes(self.pipeline.intake),
         )
 
@@ -124,6 +157,8 @@ class Parts:
         return GrpcServer(
             self.pipeline.intake,
             access=lambda: self.backend.access,
+            rates=_rates(settings),
+            tls=self.tls,
             host=settings.host,
             port=settings.grpc_port,
             message_bytes_max=settings.body_bytes_max,
@@ -153,6 +188,13 @@ class Parts:
             )
         )
         return Response(text, media_type=metrics.CONTENT_TYPE)
+
+
+def _rates(settings: Settings) -> SenderRates:
+    return SenderRates(
+        requests_per_s_max=settings.sender_requests_per_s_max,
+        bytes_per_s_max=settings.sender_bytes_per_s_max,
+    )
 
 
 def version() -> str:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, Self
 
+from collector.access import AuditEvent, fixed_tokens
 from collector.api.access import Access
 from collector.errors import CollectorError
 from collector.service import systemd, voice
 from collector.service.parts import Parts, version
 from collector.service.pipeline import Pipeline
-from collector.settings import Settings, without_password
+from collector.settings import Settings, is_loopback, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class Collector:
         """Where it answers, with the port that was really taken."""
         host = self.settings.host
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-        return f"http://{shown}:{self._running.server.port}"
+        scheme = "http" if self._running.tls is None else "https"
+        return f"{scheme}://{shown}:{self._running.server.port}"
 
     @property
     def grpc_port(self) -> int | None:
@@ -80,6 +82,11 @@ class Collector:
         if self.grpc_port is not None:
             about["grpc_port"] = str(self.grpc_port)
         logger.info("listening on %s", self.url, extra=about)
+        if self._running.tls is None and not is_loopback(self.settings.host):
+            logger.warning(
+                "tokens and records cross the network in the clear; set tls_cert_file and tls_key_file, or"
+                " let a proxy in front of this port speak TLS"
+            )
 
     def stop(self) -> None:
         """Take nothing more, finish what runs, index and commit what is left. Twice is harmless."""
@@ -117,7 +124,9 @@ class Collector:
         self.settings = self.settings.model_copy(
             update={name: getattr(settings, name) for name in changed & _RELOADABLE}
         )
-        self._running.backend.access = Access.of(self.settings)
+        backend = self._running.backend
+        backend.access.keyring.replace_fixed(fixed_tokens(self.settings))
+        backend.access = Access.of(self.settings, backend.access.keyring)
         if changed & {"log_level", "log_format"}:
             voice.set_up(self.settings)
         return sorted(changed - _RELOADABLE)
@@ -151,6 +160,7 @@ class Collector:
                     return
                 self._reload_by_signal()
             self._running.look()
+            self._running.tick()
 
     def _reload_by_signal(self) -> None:
         if self._reload is None:
@@ -162,4 +172,6 @@ class Collector:
             logger.error("the settings stay as they were: %s", error)
         else:
             logger.info("read the settings again", extra={"need_restart": fixed} if fixed else None)
+            event = AuditEvent(action="settings.reloaded", actor="SIGHUP", target="settings", result="done")
+            self._running.backend.audit.note(event)
         systemd.notify("READY=1")

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import tantivy
 
+from collector.deadline import check_deadline
 from collector.errors import Damaged
 from collector.model import Record
 from collector.store.codec import unpack
@@ -116,6 +117,7 @@ class Snapshot:
 
     def count(self, query: tantivy.Query) -> int:
         """How many records fulfil a query."""
+        check_deadline()
         # A limit of one, because tantivy takes none of zero.
         count: int = self.searcher.search(query, 1, count=True).count  # type: ignore[attr-defined]  # not in its stubs
         return count
@@ -165,6 +167,7 @@ class Snapshot:
     ) -> dict[str, Any]:
         if measures is not None:
             wanted = {**wanted, "aggs": measures}
+        check_deadline()
         try:
             found: dict[str, Any] = self.searcher.aggregate(query, {"groups": wanted})["groups"]
         except ValueError as error:
@@ -177,6 +180,7 @@ class Snapshot:
         self, field: str, limit: int, query: tantivy.Query | None = None, *, newest_first: bool = True
     ) -> list[Hit]:
         """The records of a query with the greatest (or smallest) values of a column, with the values."""
+        check_deadline()
         order = tantivy.Order.Desc if newest_first else tantivy.Order.Asc
         if query is None:
             query = tantivy.Query.all_query()
@@ -192,6 +196,7 @@ class Snapshot:
 
     def records(self, addresses: Sequence[tantivy.DocAddress]) -> list[Record]:
         """The records themselves, in the order of the addresses."""
+        check_deadline()
         resources = self.dictionary.resources
         document = self.searcher.doc
         return [

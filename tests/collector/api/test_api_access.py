@@ -7,6 +7,7 @@ from base64 import b64encode
 import pytest
 
 from collector.api.access import Access, Right
+from collector.api.problems import Problem
 from collector.settings import Settings
 
 TOKENS = Access.of(Settings(read_token="reader", ingest_token="sender"))  # type: ignore[arg-type]
@@ -20,8 +21,8 @@ def refused(
     headers = [(b"host", host.encode())]
     if token is not None:
         headers.append((b"authorization", token.encode()))
-    problem = access.refusal(needed, headers)
-    return None if problem is None else problem.kind
+    found = access.admit(needed, headers)
+    return found.kind if isinstance(found, Problem) else None
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_everything_that_is_measured_is_described(tmp_path: Path) -> None:
     assert here - sampled == {
         PREFIX + name
         for name in (
+            "http_refused_total",
             "indexing_refused_total",  # these only once something of the sort has happened
             "indexing_failures_total",
             "ledger_mended_total",
