@@ -11,7 +11,14 @@ from importlib import import_module
 from typing import Any, Final
 
 from tracing.handoff import Handoff, Patch
-from tracing.instrumentation.messaging import finished, fuse, is_wanted, received, sending
+from tracing.instrumentation.messaging import (
+    finished,
+    fuse,
+    is_wanted,
+    known_to_wait_for,
+    received,
+    sending,
+)
 from tracing.propagation import messages
 
 SYSTEM: Final = "kafka"
@@ -128,7 +135,7 @@ def _getone(original: Callable[..., Any]) -> Callable[..., Any]:
         _took([record], self)
         return record
 
-    _known_to_wait_for(getone)
+    known_to_wait_for(getone)
     return getone
 
 
@@ -140,12 +147,8 @@ def _getmany(original: Callable[..., Any]) -> Callable[..., Any]:
         _took((record for records in found.values() for record in records), self)
         return found
 
-    _known_to_wait_for(getmany)
+    known_to_wait_for(getmany)
     return getmany
-
-
-def _known_to_wait_for(coroutine: Any) -> None:
-    import_module("tracing.handoff.asyncio_queues").getters.add(coroutine.__code__)
 
 
 # ---------------------------------------------------------------- confluent-kafka

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from functools import partial
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Final
 
@@ -64,12 +65,14 @@ def is_wanted() -> bool:
 
 
 def _attributes(system: str, destination: str, operation: str, kind: str) -> dict[str, Any]:
-    return {
+    told = {
         "messaging.system": system,
-        "messaging.destination.name": destination,
         "messaging.operation.name": operation,
         "messaging.operation.type": kind,
     }
+    if destination:
+        told["messaging.destination.name"] = destination
+    return told
 
 
 def sending(
@@ -78,6 +81,7 @@ def sending(
     """The span of a message that is being sent, for a `with` block around it.
 
     Args:
+        destination: empty where it is not known yet.
         task: that the message orders, which then names the span.
         attributes: of the span, in addition.
     """
@@ -210,6 +214,15 @@ def finished(source: Any) -> None:
             end_deliveries_of(source)
     except Exception as error:
         fuse.failed(error)
+
+
+def known_to_wait_for(coroutine: Any) -> None:
+    """Let `asyncio.wait_for(source.get(), …)` deliver where it was called, not in a task of its own.
+
+    Args:
+        coroutine: the function that gets messages.
+    """
+    import_module("tracing.handoff.asyncio_queues").getters.add(coroutine.__code__)
 
 
 def looped(items: Iterator[Any], source: Any, receive: Callable[[Any], None]) -> Iterator[Any]:

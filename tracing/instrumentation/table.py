@@ -77,6 +77,11 @@ def _made_by(module: str, function: str) -> Callable[[], Sequence[Handoff]]:
     return lambda: getattr(import_module(f"tracing.instrumentation.{module}"), function)()
 
 
+def _celery(module: str, function: str) -> Entry:
+    """Celery's parts, each of which a program may have without the others."""
+    return _own("celery", module, _made_by("celery", function), instrumentor="CeleryInstrumentor")
+
+
 # In the order in which they are turned on. An HTTP library under another one comes after it. A name may
 # stand for several modules of a library, each turned on when the program imports it.
 ENTRIES: Final = (
@@ -129,6 +134,7 @@ ENTRIES: Final = (
     _own("loguru", "loguru._handler", _made_by("loguru", "loguru_patches")),
     _own("structlog", "structlog", _made_by("structlog", "structlog_patches")),
     _own("redis", "redis.commands.core", _made_by("redis_streams", "stream_patches")),
+    _own("nats", "nats", _made_by("nats", "nats_patches")),
     _own("pika", "pika", _made_by("rabbitmq", "pika_patches"), instrumentor="PikaInstrumentor"),
     _own("aio-pika", "aio_pika", _made_by("rabbitmq", "aio_pika_patches"), "aio_pika", "AioPikaInstrumentor"),
     _own(
@@ -146,7 +152,11 @@ ENTRIES: Final = (
         "confluent_kafka",
         "ConfluentKafkaInstrumentor",
     ),
-    _contrib("celery", "celery", "CeleryInstrumentor"),
+    _celery("celery.app.base", "sending_patches"),
+    _celery("celery.app.trace", "running_patches"),
+    _celery("celery.worker.strategy", "strategy_patches"),
+    _celery("celery.worker.request", "request_patches"),
+    _celery("celery.beat", "beat_patches"),
     _own("grpc", "grpc", _made_by("grpc_server", "server_patches"), instrumentor="GrpcInstrumentorServer"),
     # `grpc` imports `grpc.aio` before it is ready itself.
     _own(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from devservers.kafka import Kafka
+from devservers.mosquitto import Mosquitto
+from devservers.nats import Nats
 from devservers.rabbitmq import RabbitMQ
 from devservers.redis import Redis
 
-BROKERS: Final = {"redis": Redis, "rabbitmq": RabbitMQ, "kafka": Kafka}
+BROKERS: Final = {
+    "redis": Redis,
+    "rabbitmq": RabbitMQ,
+    "kafka": Kafka,
+    "nats": Nats,
+    "mosquitto": Mosquitto,
+}
