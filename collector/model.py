@@ -3,8 +3,8 @@
 Times are Unix epoch nanoseconds on the sender's clock unless a name says otherwise. Ids are lowercase
 hex. An absent value is `None`, never zero or an empty text.
 
-Records and their parts are made by the hundred thousand and hold no cycles, so the garbage collector need
-not look at them (`gc=False`).
+Records, their parts and the nodes of a chain are made by the hundred thousand and hold no cycles, so the
+garbage collector need not look at them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class TraceStatus(msgspec.Struct, frozen=True, kw_only=True):
     ended: dict[str, str] = {}  # spool id -> how its process ended, as its `close` line says: "killed", ...
 
 
-class SpanNode(msgspec.Struct, kw_only=True):
+class SpanNode(msgspec.Struct, kw_only=True, gc=False):
     """One span in its place in the call chain; filled while the chain is built, then left alone.
 
     A span that only started has `finished=False` and its record is the `span_start`. A parent that

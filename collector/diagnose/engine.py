@@ -25,7 +25,7 @@ from collector.diagnose.signals import (
     templates,
 )
 from collector.diagnose.verdict import causes_of
-from collector.diagnose.window import SPANS_LOST_MIN, Window
+from collector.diagnose.window import SPANS_LOST_MIN, Window, windows_of_parts
 from collector.model import Trace, Verdict
 from tracing.line import format_timestamp
 
@@ -152,8 +152,7 @@ def windows_of(
     traces: Sequence[Trace], baseline: Baseline, *, changes: Sequence[Change] = ()
 ) -> list[Window]:
     """What is looked at of a stretch of time: the whole of it, and of a long one each slice by itself."""
-    whole = Window(traces, baseline, changes=changes)
-    return [whole, *(whole.part(part, baseline) for part in _slices(traces))]
+    return windows_of_parts(_slices(traces), baseline, changes=changes)
 
 
 def judge_windows(
@@ -164,16 +163,16 @@ def judge_windows(
 
 
 def _slices(traces: Sequence[Trace]) -> list[list[Trace]]:
-    """The slices of a long stretch, to be looked at one by one: a short fault is diluted in it."""
+    """A stretch, or the slices of a long one, to be looked at one by one: a short fault is diluted in it."""
     starts = [trace.start_ns for trace in traces]
     first_ns, last_ns = min(starts, default=0), max(starts, default=0)
     if last_ns - first_ns < 2 * SLICE_NS:
-        return []
+        return [list(traces)]
     slice_ns = max(SLICE_NS, (last_ns - first_ns) // SLICES_MAX + 1)
     slices: dict[int, list[Trace]] = defaultdict(list)
     for trace, start_ns in zip(traces, starts, strict=True):
         slices[(start_ns - first_ns) // slice_ns].append(trace)
-    return [slices[at] for at in sorted(slices)] if len(slices) > 1 else []
+    return [slices[at] for at in sorted(slices)]
 
 
 def _judge(

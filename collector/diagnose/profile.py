@@ -228,7 +228,7 @@ class Profile(msgspec.Struct, kw_only=True):
         shape = visit.shape
         if shape in profile.shapes or len(profile.shapes) < SHAPES_MAX:
             add(profile.shapes, shape, 1)
-        for before, after, _, _ in visit.turns():
+        for before, after in visit.route:
             nexts = profile.follows.get(before)
             if nexts is None:
                 if len(profile.follows) >= TOKENS_MAX:

@@ -12,7 +12,10 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
+
+import msgspec
 
 from collector.diagnose.stacktrace import short_file
 from collector.model import Record, SpanNode, Trace
@@ -27,6 +30,7 @@ LANES: Final = (CALL, LOG)
 BEGIN: Final = {CALL: "^call", LOG: "^log"}
 END: Final = "$"
 OPERATION_CHARS_MAX: Final = 200
+NAMES_CACHED_MAX: Final = 20_000  # of operations, steps and routes: big systems have a few thousand
 STEPS_MAX: Final = 2_000  # of one visit; more are a loop that has said what it does
 
 # UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
@@ -54,91 +58,58 @@ class Edge(NamedTuple):
     name: str  # operation of the callee
 
 
-class Step:
+class Step(msgspec.Struct, eq=False, gc=False):
     """One thing that a span did: a call, or a log line."""
 
-    __slots__ = ("_template", "_vocabulary", "at_ns", "callee", "node", "record", "token")
-
-    def __init__(
-        self,
-        token: str,
-        at_ns: int,
-        record: Record,
-        *,
-        node: SpanNode | None = None,
-        callee: str | None = None,
-        vocabulary: Vocabulary | None = None,
-    ) -> None:
-        self.token = token
-        self.at_ns = at_ns
-        self.record = record
-        self.node = node  # of a call: the child
-        self.callee = callee  # of a call into another service: that service
-        self._vocabulary = vocabulary  # of a log line
-        self._template: Template | None = None
+    token: str
+    at_ns: int
+    record: Record
+    node: SpanNode | None = None  # of a call: the child
+    callee: str | None = None  # of a call into another service: that service
+    vocabulary: Vocabulary | None = None  # of a log line: who knows its template
+    _template: Template | None = None
 
     @property
     def is_line(self) -> bool:
         """Whether it is a log line."""
-        return self._vocabulary is not None
+        return self.vocabulary is not None
 
     @property
     def template(self) -> Template | None:
         """The template of a log line; found when it is asked for, which for most lines is never."""
-        if self._template is None and self._vocabulary is not None:
-            self._template = self._vocabulary.template(self.record)
+        if self._template is None and self.vocabulary is not None:
+            self._template = self.vocabulary.template(self.record)
         return self._template
 
 
 # Name of a step, name of the next, and the steps themselves; None: the span's begin or end.
 Turn = tuple[str, str, Step | None, Step | None]
+# The same by their names alone: what runs are compared by. Few differ, so that equal ones are one object.
+Route = tuple[tuple[str, str], ...]
 
 
-class Visit:
+class Visit(msgspec.Struct, eq=False, gc=False, kw_only=True):
     """One run of an operation."""
 
-    __slots__ = (
-        "_turns",
-        "answer",
-        "edge",
-        "errors",
-        "failed",
-        "has_error",
-        "lanes",
-        "node",
-        "operation",
-        "parent",
-        "steps",
-        "trace",
-    )
+    node: SpanNode
+    operation: Operation
+    parent: Visit | None
+    trace: Trace
+    answer: SpanNode | None  # of a call: see `answer_of`
+    edge: Edge | None  # of a call that was answered: between whom it goes
+    failed: bool
+    has_error: bool  # it, or a span or line below it, is an error
+    steps: Sequence[Step] = ()
+    lanes: tuple[str, ...] = LANES  # those in which nothing is known to be missing
+    errors: Sequence[Step] = ()  # log lines of level ERROR and above
+    _route: Route | None = None
 
-    def __init__(self, node: SpanNode, operation: Operation, parent: Visit | None, trace: Trace) -> None:
-        self.node = node
-        self.operation = operation
-        self.parent = parent
-        self.trace = trace
-        self.answer = answer_of(node)
-        self.edge = (  # of a call that was answered: between whom it goes
-            Edge(node.service, self.answer.service, operation_name(self.answer.name)) if self.answer else None
-        )
-        self.steps: list[Step] = []
-        self.lanes: tuple[str, ...] = LANES  # those in which nothing is known to be missing
-        self.errors: list[Step] = []  # log lines of level ERROR and above
-        self.failed = is_failure(node.record)
-        self.has_error = self.failed  # it, or a span or line below it, is an error
-        self._turns: list[Turn] | None = None
-
-    def turns(self) -> Sequence[Turn]:
+    def turns(self) -> Iterator[Turn]:
         """Each pair of steps that follow each other in a lane, by name and as they are.
 
         Begins with `BEGIN` and ends, if the span has ended, with `END`, both without a step;
-        repetitions in a row are left out. Asked for once the names of steps and the lanes are settled.
+        repetitions in a row are left out.
         """
-        if self._turns is None:
-            self._turns = list(self._each_turn())
-        return self._turns
-
-    def _each_turn(self) -> Iterator[Turn]:
         for lane in self.lanes:
             before: Step | None = None
             name = BEGIN[lane]
@@ -148,6 +119,14 @@ class Visit:
                     before, name = step, step.token
             if self.node.finished:
                 yield name, END, before, None
+
+    @property
+    def route(self) -> Route:
+        """The names of `turns`; asked for once the names of steps and the lanes are settled."""
+        if self._route is None:
+            tokens = tuple([step.token for step in self.steps])
+            self._route = _route(self.lanes, tokens, self.node.finished)
+        return self._route
 
     @property
     def shape(self) -> int:
@@ -178,7 +157,7 @@ class Vocabulary:
         return self._known.find(message, group=group) or self._fresh.add(message, group=group)
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=NAMES_CACHED_MAX)
 def operation_name(name: str) -> str:
     """The name of a span's operation, ids in it masked: `GET /users/17` -> `GET /users/<id>`."""
     return _ID_IN_NAME.sub("<id>", name)[:OPERATION_CHARS_MAX]
@@ -199,11 +178,15 @@ def is_failure(record: Record) -> bool:
 def site(record: Record) -> str | None:
     """The place in the code that wrote a log line, as far as the line says; None: it does not say."""
     source = record.source
-    if source is None or source.line is None:
+    return None if source is None else _site(record.logger, source.file, source.line)
+
+
+def _site(logger: str | None, file: str | None, line: int | None) -> str | None:
+    if line is None:
         return None
-    if source.file:
-        return f"{short_file(source.file)}:{source.line}"
-    return f"{record.logger}#{source.line}" if record.logger else None
+    if file:
+        return f"{short_file(file)}:{line}"
+    return f"{logger}#{line}" if logger else None
 
 
 def place(record: Record) -> str | None:
@@ -213,6 +196,7 @@ def place(record: Record) -> str | None:
     return f"{where} in {function}" if where and function else where
 
 
+@lru_cache(maxsize=NAMES_CACHED_MAX)
 def call_token(callee: str | None, name: str) -> str:
     """The name of a step that is a call; `callee` is the service it reaches, if that is another one."""
     return f"{CALL}{callee}\t{name}" if callee else f"{CALL}{name}"
@@ -243,9 +227,7 @@ def _chain(root: SpanNode, trace: Trace, vocabulary: Vocabulary) -> list[Visit]:
     work: list[tuple[SpanNode, Visit | None]] = [(root, None)]
     while work:
         node, parent = work.pop()
-        record = node.record
-        operation = Operation(record.service, operation_name(node.name), record.span_kind or "")
-        visit = Visit(node, operation, parent, trace)
+        visit = _visit(node, parent, trace)
         visits.append(visit)
         if node.logs or node.children:
             visit.steps = _steps(node, vocabulary)
@@ -259,14 +241,53 @@ def _chain(root: SpanNode, trace: Trace, vocabulary: Vocabulary) -> list[Visit]:
     return visits
 
 
+def _visit(node: SpanNode, parent: Visit | None, trace: Trace) -> Visit:
+    record, answer, failed = node.record, answer_of(node), is_failure(node.record)
+    return Visit(
+        node=node,
+        operation=_operation(record.service, node.name, record.span_kind or ""),
+        parent=parent,
+        trace=trace,
+        answer=answer,
+        edge=Edge(record.service, answer.service, operation_name(answer.name)) if answer else None,
+        failed=failed,
+        has_error=failed,
+    )
+
+
 def _steps(node: SpanNode, vocabulary: Vocabulary) -> list[Step]:
     steps = [_call(node, child) for child in node.children[:STEPS_MAX]]
     for log in node.logs[:STEPS_MAX]:
-        name = site(log) or vocabulary.template(log).template_id
-        steps.append(Step(f"{LOG}{name}", log.timestamp_ns + node.skew_ns, log, vocabulary=vocabulary))
+        source = log.source
+        token = _line_token(log.logger, source.file, source.line) if source is not None else None
+        if token is None:
+            token = f"{LOG}{vocabulary.template(log).template_id}"
+        steps.append(Step(token, log.timestamp_ns + node.skew_ns, log, vocabulary=vocabulary))
     if node.logs and node.children:
         steps.sort(key=lambda step: step.at_ns)  # stable: calls before log lines of the same moment
     return steps[:STEPS_MAX]
+
+
+@lru_cache(maxsize=NAMES_CACHED_MAX)
+def _operation(service: str, name: str, kind: str) -> Operation:
+    return Operation(service, operation_name(name), kind)
+
+
+@lru_cache(maxsize=NAMES_CACHED_MAX)
+def _line_token(logger: str | None, file: str | None, line: int | None) -> str | None:
+    where = _site(logger, file, line)
+    return None if where is None else f"{LOG}{where}"
+
+
+@lru_cache(maxsize=NAMES_CACHED_MAX)
+def _route(lanes: tuple[str, ...], tokens: tuple[str, ...], finished: bool) -> Route:
+    pairs: list[tuple[str, str]] = []
+    for lane in lanes:
+        names = [BEGIN[lane], *(token for token in tokens if token.startswith(lane))]
+        pairs += [(before, after) for before, after in pairwise(names) if before != after]
+        if finished:
+            pairs.append((names[-1], END))
+    return tuple(pairs)
 
 
 def answer_of(node: SpanNode) -> SpanNode | None:

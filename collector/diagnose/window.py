@@ -42,19 +42,15 @@ class Window:
         baseline: Baseline,
         *,
         visits: list[Visit] | None = None,
+        seen: Profile | None = None,
         changes: Sequence[Change] = (),
     ) -> None:
         self.traces = list(traces)
         self.changes = sorted(changes, key=lambda change: (change.timestamp_ns, change.uid))
         self.known = baseline.profile
-        if visits is None:
-            visits = visits_of(self.traces, baseline.vocabulary())
-            _follow_moved_lines(visits, self.known)
-            _recognise_lost_spans(visits, self.known)
-            doubt_lost_lines(visits, self.known)
-        self.visits = visits
+        self.visits = known_visits(self.traces, baseline) if visits is None else visits
         self._whole: set[int] | None = None  # visits that are; None: all
-        self.seen = self._counted(with_steps=False)
+        self.seen = self._counted(with_steps=False) if seen is None else seen
         self.spans_lost = spans_lost(self.seen, self.known)
         self.silent_services, self.logs_lost = silent_services(self.seen, self.known)
         # In one trace a service that stops early is no smaller a part than one whose lines were lost.
@@ -71,12 +67,6 @@ class Window:
     def seen_in_full(self) -> Profile:
         """The profile of these traces with all that a baseline has, for those who explain a verdict."""
         return self._counted(with_steps=True)
-
-    def part(self, traces: Sequence[Trace], baseline: Baseline) -> Window:
-        """A window of some of these traces."""
-        chosen = {id(trace) for trace in traces}
-        visits = [visit for visit in self.visits if id(visit.trace) in chosen]
-        return Window(traces, baseline, visits=visits, changes=self.changes)
 
     def _counted(self, *, with_steps: bool) -> Profile:
         profile, whole = Profile(), self._whole
@@ -134,6 +124,38 @@ class Window:
         """How long half of the healthy traces take that came in where the first of these did."""
         entry = self.known.entries.get(self.visits[0].operation) if self.visits else None
         return entry.duration.quantile_ns(0.5) if entry else 0
+
+
+def windows_of_parts(
+    parts: Sequence[Sequence[Trace]], baseline: Baseline, *, changes: Sequence[Change] = ()
+) -> list[Window]:
+    """A window of all the traces, and of several parts one of each; what the parts saw is added up."""
+    traces = [trace for part in parts for trace in part]
+    if len(parts) < 2:
+        return [Window(traces, baseline, changes=changes)]
+    visits = known_visits(traces, baseline)
+    part_of = {id(trace): at for at, part in enumerate(parts) for trace in part}
+    divided: list[list[Visit]] = [[] for _ in parts]
+    for visit in visits:
+        divided[part_of[id(visit.trace)]].append(visit)
+    windows = [
+        Window(part, baseline, visits=own, changes=changes) for part, own in zip(parts, divided, strict=True)
+    ]
+    seen = None
+    if all(window.spans_lost <= SPANS_LOST_MIN for window in windows):  # else they left some runs out
+        seen = Profile()
+        for window in windows:
+            seen.merge(window.seen)
+    return [Window(traces, baseline, visits=visits, seen=seen, changes=changes), *windows]
+
+
+def known_visits(traces: Sequence[Trace], baseline: Baseline) -> list[Visit]:
+    """The visits of traces, all that happened in them named as the baseline names it."""
+    visits = visits_of(traces, baseline.vocabulary())
+    _follow_moved_lines(visits, baseline.profile)
+    _recognise_lost_spans(visits, baseline.profile)
+    doubt_lost_lines(visits, baseline.profile)
+    return visits
 
 
 def _follow_moved_lines(visits: Sequence[Visit], known: Profile) -> None:

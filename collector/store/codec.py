@@ -27,6 +27,7 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[^{}\[\]"]+')
 _encoder: Final = msgspec.json.Encoder(enc_hook=plain)
 _decoder: Final = msgspec.json.Decoder(Record)
 _replace: Final = msgspec.structs.replace
+_set: Final = msgspec.structs.force_setattr
 
 
 def pack(record: Record) -> tuple[bytes, Record]:
@@ -54,7 +55,9 @@ def unpack(body: bytes, resource: dict[str, Any] = NO_ATTRIBUTES) -> Record:
         msgspec.DecodeError: the bytes are not what `pack` wrote.
     """
     record = _decoder.decode(body)
-    return _replace(record, resource=resource) if resource else record
+    if resource:
+        _set(record, "resource", resource)  # nobody else has the record yet; a copy would cost as much again
+    return record
 
 
 def pack_resource(resource: Mapping[str, Any]) -> bytes:

@@ -32,8 +32,9 @@ def find(window: Window) -> list[Finding]:
     for operation, visits in window.by_operation.items():
         runs: ByInstance = defaultdict(list)
         for visit in visits:
-            if visit.node.record.instance and not visit.node.inferred:
-                runs[visit.node.record.instance].append(visit)
+            instance = visit.node.record.instance
+            if instance and not visit.node.inferred:
+                runs[instance].append(visit)
         if len(runs) < 2:
             continue
         for instance, own in runs.items():

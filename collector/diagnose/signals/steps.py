@@ -24,6 +24,7 @@ from collector.diagnose.visits import (
     END,
     LOG,
     Operation,
+    Route,
     Step,
     Visit,
     callee_of,
@@ -79,9 +80,13 @@ def _unusual(
     """How often each step was passed, and the turns that are taken more often than usual."""
     passed: Counter[str] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
+    ways: dict[int, tuple[Route, int]] = {}  # by identity: a route is one object for all who take it
     for visit in visits:
-        for before, after, _, _ in visit.turns():
-            counts[before, after] += 1
+        way = visit.route
+        ways[id(way)] = (way, ways[id(way)][1] + 1 if id(way) in ways else 1)
+    for way, runs in ways.values():
+        for pair in way:
+            counts[pair] += runs
     for (before, _), count in counts.items():
         passed[before] += count
     more = set()
@@ -90,7 +95,10 @@ def _unusual(
         if nexts and count * sum(nexts.values()) > nexts.get(after, 0) * passed[before]:
             more.add((before, after))
     turns: dict[tuple[str, str], list[Turn]] = defaultdict(list)
-    for visit in visits if more else ():
+    unusual = {id(way) for way, _ in ways.values() if not more.isdisjoint(way)}
+    for visit in visits if unusual else ():
+        if id(visit.route) not in unusual:
+            continue
         for before, after, step, instead in visit.turns():
             if (before, after) in more:
                 turns[before, after].append(Turn(visit, step, instead))
