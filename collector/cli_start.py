@@ -11,7 +11,7 @@ from collector.cli_app import NOTHING, OK, AsJson, app, give
 
 config_app = typer.Typer(help="The collector's settings.", no_args_is_help=True, rich_markup_mode=None)
 
-# `run` and `agent` are the library's and work without the collector; here they are for the list of commands.
+# `run`, `agent` and `doctor` are the library's and work without the collector; here they are for the list of commands.
 _PASS_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -35,6 +35,16 @@ def agent(context: typer.Context) -> None:
     from tracing import agent as shipping_agent
 
     raise typer.Exit(shipping_agent.main(context.args))
+
+
+@app.command(
+    context_settings=_PASS_ON, short_help="Say hop by hop whether the context is kept in this environment."
+)
+def doctor(context: typer.Context) -> None:
+    """Say hop by hop whether the context is kept, with this interpreter and what is installed for it."""
+    from tracing.doctor import command
+
+    raise typer.Exit(command.main(context.args))
 
 
 @app.command(

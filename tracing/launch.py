@@ -1,4 +1,4 @@
-"""`backtrail`: the console script. `run` and `agent` are here; every other command is the collector's.
+"""`backtrail`: the console script. `run`, `agent` and `doctor` are here; the rest is the collector's.
 
 The collector is found through the entry points of the group `backtrail.commands`, so that the library never
 imports it and `pip install backtrail` alone gives a script that can trace a program.
@@ -43,6 +43,7 @@ usage: backtrail COMMAND …
 
   run      trace a Python program without touching its code
   agent    ship what the programs of this machine have logged
+  doctor   say hop by hop whether the context is kept in this environment
 """
 
 
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments[1:])
     if command == "agent":
         return agent.main(arguments[1:])
+    if command == "doctor":
+        from tracing.doctor import command as doctor
+
+        return doctor.main(arguments[1:])
     collector = _collector_command()
     if collector is not None:
         return collector(arguments)

@@ -264,6 +264,11 @@ def _put_back(last_round_s: float) -> None:
             parts.shipper.stop(last_round_s)
 
 
+def current_handle() -> Handle | None:
+    """What the last `configure()` gave back; `None`: nothing is configured."""
+    return _runtime.handle
+
+
 def flush(timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
     """Bring what was written so far to the collector; `Handle.flush` says more."""
     return _runtime.flush(timeout_s)
