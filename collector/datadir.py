@@ -53,7 +53,7 @@ class DataDirectory:
         Raises:
             ConfigurationError: it cannot be made or written.
             DataDirectoryInUse: another process writes to it.
-            Damaged: it holds something else, or was written by a newer version.
+            Damaged: it holds something else, or was written by a version that this one does not know.
         """
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -158,7 +158,13 @@ def _bring_to_present_format(path: Path) -> None:
         version = FORMAT_VERSION
         _write_format(path, version)
     while version < FORMAT_VERSION:
-        UPGRADES[version](path)
+        upgrade = UPGRADES.get(version)
+        if upgrade is None:
+            raise Damaged(
+                f"{path}: written in format {version}, which this version cannot bring up to"
+                f" {FORMAT_VERSION}; start a version in between once, or name a new directory"
+            )
+        upgrade(path)
         version += 1
         _write_format(path, version)
     if version > FORMAT_VERSION:

@@ -58,6 +58,15 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         check_readable(tmp_path)
 
 
+@pytest.mark.parametrize("version", [0, -1])
+def test_an_older_format_without_an_upgrade_is_refused(tmp_path: Path, version: int) -> None:
+    """In words, and the directory is as it was."""
+    (tmp_path / "format.json").write_text(json.dumps({"backtrail_data": version}))
+    with pytest.raises(Damaged, match=f"written in format {version}"):
+        DataDirectory.open(tmp_path)
+    assert read_format(tmp_path) == version
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"backtrail_data": "1"}', "\x00"])
 def test_a_format_file_that_is_not_ours_is_named(tmp_path: Path, content: str) -> None:
     """With what it should hold."""
