@@ -124,6 +124,7 @@ ENTRIES: Final = (
     _own(
         "tornado", "tornado.web", _made_by("tornado", "tornado_patches"), instrumentor="TornadoInstrumentor"
     ),
+    _own("sanic", "sanic.app", _made_by("sanic", "sanic_patches")),
     _own("websockets", "websockets.asyncio.server", _made_by("websockets", "asyncio_server_patches")),
     _own("websockets", "websockets.sync.server", _made_by("websockets", "threading_server_patches")),
     _own("websockets", "websockets.asyncio.client", _made_by("websockets", "asyncio_client_patches")),
@@ -135,6 +136,8 @@ ENTRIES: Final = (
     _own("structlog", "structlog", _made_by("structlog", "structlog_patches")),
     _own("redis", "redis.commands.core", _made_by("redis_streams", "stream_patches")),
     _own("nats", "nats", _made_by("nats", "nats_patches")),
+    _own("mqtt", "paho.mqtt.client", _made_by("mqtt", "paho_patches")),
+    _own("mqtt", "aiomqtt", _made_by("mqtt", "aiomqtt_patches")),
     _own("pika", "pika", _made_by("rabbitmq", "pika_patches"), instrumentor="PikaInstrumentor"),
     _own("aio-pika", "aio_pika", _made_by("rabbitmq", "aio_pika_patches"), "aio_pika", "AioPikaInstrumentor"),
     _own(

@@ -39,6 +39,13 @@ def told_pairs(headers: Any) -> Pairs:
     return [*kept, *((name, value.encode()) for name, value in added.items())]
 
 
+def told_text_pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Headers as MQTT 5 has them, with the current trace; `headers` is not changed."""
+    added = texts()
+    kept = [(name, value) for name, value in headers if str(name).lower() not in _names(added)]
+    return [*kept, *added.items()]
+
+
 def told_mapping(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     """Headers as AMQP has them, with the current trace; `headers` is not changed."""
     added = texts()
