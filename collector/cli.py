@@ -18,6 +18,7 @@ from collector import (
     cli_eval,
     cli_operate,
     cli_start,
+    cli_tokens,
     cli_trends,
 )
 from collector.cli_app import INTERRUPTED, NOT_THERE, NOTHING, OK, USAGE, app, complain
@@ -38,6 +39,7 @@ __all__ = [
     "cli_eval",
     "cli_operate",
     "cli_start",
+    "cli_tokens",
     "cli_trends",
     "main",
 ]

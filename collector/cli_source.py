@@ -28,6 +28,8 @@ URL_VARIABLE: Final = "BACKTRAIL_URL"
 DATA_DIR_VARIABLE: Final = "BACKTRAIL_DATA_DIR"
 # What is shown to a collector that wants tokens: to read, to import, to delete.
 TOKEN_VARIABLES: Final = ("BACKTRAIL_TOKEN", "BACKTRAIL_INGEST_TOKEN", "BACKTRAIL_ADMIN_TOKEN")
+# Files by which a collector's certificate is checked, and which are shown to one that wants certificates.
+TLS_VARIABLES: Final = ("BACKTRAIL_CA_FILE", "BACKTRAIL_CLIENT_CERT_FILE", "BACKTRAIL_CLIENT_KEY_FILE")
 
 
 class UsageError(CollectorError):
@@ -53,6 +55,7 @@ class Place:
             data_dir = Path(named) if named and url is None else None
         self.data_dir = data_dir
         self.url = None if data_dir is not None else url or URL_DEFAULT
+        self._tls_files = [environment.get(name) or None for name in TLS_VARIABLES]
         self._token, self._ingest_token, self._admin_token = map(environment.get, TOKEN_VARIABLES)
 
     @property
@@ -122,8 +125,15 @@ class Place:
         from collector.client import CollectorClient
 
         assert self.url is not None, "a data directory has no client"
+        ca_file, cert_file, key_file = self._tls_files
         return CollectorClient(
-            self.url, token=self._token, ingest_token=self._ingest_token, admin_token=self._admin_token
+            self.url,
+            token=self._token,
+            ingest_token=self._ingest_token,
+            admin_token=self._admin_token,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
         )
 
 

@@ -303,12 +303,15 @@ class Loaded:
     warnings: list[str]  # one sentence for each name that is not a setting
 
 
-def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) -> Loaded:
+def load(
+    flags: Mapping[str, Any] | None = None, *, config: Path | None = None, to_listen: bool = True
+) -> Loaded:
     """Read flags, environment and file into settings.
 
     Args:
         flags: by field name; a value of `None` means that the flag was not given.
         config: TOML file; `None`: `BACKTRAIL_CONFIG`, else the first of `config_files()` that exists.
+        to_listen: whether somebody will listen as they say, so that `check_reach` is asked.
     Raises:
         ConfigurationError: a value is malformed, or the file is missing or not TOML; the message names
             each setting, its value, where it stands and what would be accepted.
@@ -337,7 +340,8 @@ def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) 
         settings = Settings(**merged)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, sources)) from None
-    check_reach(settings)
+    if to_listen:
+        check_reach(settings)
     return Loaded(settings=settings, sources=sources, warnings=warnings)
 
 

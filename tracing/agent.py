@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from tracing.errors import ConfigurationError, RetryableExportError
-from tracing.settings import Settings
+from tracing.settings import NO_TLS_FILES, Settings, TlsFiles
 from tracing.spool.adoption import services
 from tracing.spool.courier import Courier
 from tracing.spool.leftovers import drain, ship_left
@@ -37,16 +37,22 @@ class Agent:
     Any number of agents may work on one root: a spool is shipped by whoever holds its lock.
 
     Raises:
-        ConfigurationError: the URL cannot be used.
+        ConfigurationError: the URL or a file cannot be used.
     """
 
     def __init__(
-        self, root: Path, *, url: str, token: str | None, limits: ShipperLimits | None = None
+        self,
+        root: Path,
+        *,
+        url: str,
+        token: str | None,
+        tls_files: TlsFiles = NO_TLS_FILES,
+        limits: ShipperLimits | None = None,
     ) -> None:
         self._root = root
         self._url = url
         self._limits = limits or ShipperLimits()
-        self._courier = Courier(Transport(url, token, self._limits), self._limits)
+        self._courier = Courier(Transport(url, token, self._limits, tls_files), self._limits)
         self._is_reachable: bool | None = None
 
     def work(self, stop: threading.Event) -> None:
@@ -92,7 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         if options.once:
             return _once(settings, options.timeout)
-        worker = Agent(settings.spool_dir, url=settings.collector_url, token=settings.token)
+        worker = Agent(
+            settings.spool_dir,
+            url=settings.collector_url,
+            token=settings.token,
+            tls_files=settings.tls_files,
+        )
     except ConfigurationError as error:
         sys.stderr.write(f"backtrail: {error}\n")
         return EXIT_USAGE
@@ -110,7 +121,7 @@ def _once(settings: Settings, timeout_s: float) -> int:
         ConfigurationError: the URL cannot be used.
     """
     failures: list[RetryableExportError] = []
-    carrier = Transport(settings.collector_url, settings.token, ShipperLimits())
+    carrier = Transport(settings.collector_url, settings.token, ShipperLimits(), settings.tls_files)
     if drain(settings.spool_dir, carrier, timeout_s=timeout_s, tell=failures.append):
         return 0
     _logger.warning("%s", left_behind(settings, failures[-1] if failures else None))

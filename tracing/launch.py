@@ -232,7 +232,7 @@ def _drain(settings: Settings, timeout_s: float, err: TextIO) -> None:
     try:
         is_all_sent = drain(
             settings.spool_dir,
-            Transport(settings.collector_url, settings.token, ShipperLimits()),
+            Transport(settings.collector_url, settings.token, ShipperLimits(), settings.tls_files),
             timeout_s=timeout_s,
             failures_max=DRAIN_FAILURES_MAX,
             tell=failures.append,

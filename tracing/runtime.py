@@ -115,7 +115,12 @@ class _Parts:
         spool = self.spool = open_spool(root, service=service, resource=self.resource, limits=limits)
         if settings.ship:
             self.shipper = start_shipper(
-                root, service=service, url=settings.collector_url, token=settings.token, spool=spool
+                root,
+                service=service,
+                url=settings.collector_url,
+                token=settings.token,
+                spool=spool,
+                tls_files=settings.tls_files,
             )
         return spool
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self, get_type_hints
+from typing import Any, Final, NamedTuple, Self, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 from tracing import semconv as sc
@@ -36,6 +36,17 @@ SAMPLERS: Final = (
 # RFC 9110, sections 5.1 and 5.5; anything else would be refused with every single request.
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+
+
+class TlsFiles(NamedTuple):
+    """What a collector's certificate is checked by, and what is shown to it; PEM, all of them optional."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+NO_TLS_FILES: Final = TlsFiles()
 
 
 class SettingsWarning(UserWarning):
@@ -79,6 +90,9 @@ class Settings:
     exporter: str = "spool"  # where lines go, one of EXPORTERS
     collector_url: str = "http://127.0.0.1:4318"  # where the spool is shipped to
     token: str | None = field(default=None, repr=False)  # bearer token for the collector
+    ca_file: Path | None = None  # PEM, who may have signed the collector's certificate; None: the system's
+    client_cert_file: Path | None = None  # PEM, shown to a collector that wants a certificate
+    client_key_file: Path | None = None  # PEM, its key; None: in the same file
     # Where lines are kept until the collector has them; below the XDG state directory.
     spool_dir: Path = field(default_factory=lambda: default_spool_dir(os.environ))
     spool_mode: str = "write"  # or "mapped": quicker, where the file system is known to be good
@@ -140,6 +154,11 @@ class Settings:
                     re.compile(pattern)
                 except re.error as error:
                     raise _WrongValue(name, f": {pattern!r}: {error}") from None
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """The files of a connection by `https://`."""
+        return TlsFiles(self.ca_file, self.client_cert_file, self.client_key_file)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], **given: Any) -> Self:
@@ -325,6 +344,9 @@ _OPENTELEMETRY: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "OTEL_PYTHON_EXCLUDED_URLS": ("excluded_paths", _names),
     # An OTLP endpoint is the base of all signals; our collector serves OTLP and its own format on one port.
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector_url", _url),
+    "OTEL_EXPORTER_OTLP_CERTIFICATE": ("ca_file", Path),
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": ("client_cert_file", Path),
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY": ("client_key_file", Path),
     "OTEL_EXPORTER_OTLP_PROTOCOL": ("otlp_protocol", _otlp_protocol),
     "OTEL_EXPORTER_OTLP_HEADERS": ("otlp_headers", _headers),
 }

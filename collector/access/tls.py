@@ -9,10 +9,12 @@ import logging
 import ssl
 import threading
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from collector.errors import ConfigurationError
-from collector.settings import Settings
+
+if TYPE_CHECKING:
+    from collector.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -112,24 +114,26 @@ class ServerTls:
         return Pem(self._key_file.read_bytes(), self._cert_file.read_bytes(), client_ca)
 
 
-def client_context(
-    *, ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
-) -> ssl.SSLContext:
-    """How a client checks a collector, and what it shows itself.
+class TlsFiles(NamedTuple):
+    """What a client checks a collector's certificate by, and what it shows itself; all PEM, all optional."""
 
-    Args:
-        ca_file: PEM, the authorities that may have signed the collector's certificate; `None`: the system's.
-        cert_file: PEM, a certificate to show, with its key unless that has a file of its own.
-        key_file: PEM.
+    ca_file: Path | None = None  # authorities that may have signed it; None: the system's
+    cert_file: Path | None = None  # our certificate, with its key unless that has a file of its own
+    key_file: Path | None = None
+
+
+def client_context(files: TlsFiles) -> ssl.SSLContext:
+    """A client's side of TLS.
+
     Raises:
         ConfigurationError: a file cannot be read, or they do not belong together.
     """
     try:
-        context = ssl.create_default_context(cafile=ca_file)
-        if cert_file is not None:
-            context.load_cert_chain(cert_file, key_file, password=_no_password)
+        context = ssl.create_default_context(cafile=files.ca_file)
+        if files.cert_file is not None:
+            context.load_cert_chain(files.cert_file, files.key_file, password=_no_password)
     except (OSError, ValueError) as error:
-        named = ", ".join(str(file) for file in (ca_file, cert_file, key_file) if file is not None)
+        named = ", ".join(str(file) for file in files if file is not None)
         raise ConfigurationError(f"{named}: {_said(error)}; {_ADVICE}") from None
     return context
 

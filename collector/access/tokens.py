@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -107,7 +107,7 @@ class TokenFile:
         return found.tokens
 
     def create(
-        self, name: str, scopes: tuple[Scope, ...], *, lifetime_s: float | None = None
+        self, name: str, scopes: Collection[str], *, lifetime_s: float | None = None
     ) -> tuple[Token, str]:
         """Make a token.
 

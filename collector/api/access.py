@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from collector.access import Caller, Keyring, Scope, keyring_of
+from collector.access.keyring import Caller, Keyring, keyring_of
+from collector.access.tokens import Scope
 from collector.api.problems import Problem
 from collector.settings import Settings, is_loopback
 

@@ -23,7 +23,9 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from collector.access import AuditEvent, AuditTrail, Caller, SenderRates
+from collector.access.audit import AuditEvent, AuditTrail
+from collector.access.keyring import Caller
+from collector.access.rates import SenderRates
 from collector.api import problems, streams
 from collector.api.access import Access, Right
 from collector.api.answers import Answers

@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 import grpc
 
-from collector.access import SenderRates, ServerTls
+from collector.access.rates import SenderRates
+from collector.access.tls import ServerTls
 from collector.api.access import Access
 from collector.api.ingest import PROTOBUF, varint
 from collector.api.problems import Problem

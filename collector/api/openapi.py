@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from collector.access import SCOPES
+from collector.access.tokens import SCOPES
 from collector.api import problems
 from collector.api.catalogue import ORDERS, PAGES, QUESTIONS, REMOVALS, STREAMS
 from collector.api.catalogue_deliveries import DELIVERIES, ENCODING

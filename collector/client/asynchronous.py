@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
 from collector.client.events import ChangeClient, FindingClient
@@ -31,10 +32,20 @@ class AsyncCollectorClient:
         token: str | None = None,
         ingest_token: str | None = None,
         admin_token: str | None = None,
+        ca_file: Path | str | None = None,
+        cert_file: Path | str | None = None,
+        key_file: Path | str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
         self._client = CollectorClient(
-            url, token=token, ingest_token=ingest_token, admin_token=admin_token, timeout_s=timeout_s
+            url,
+            token=token,
+            ingest_token=ingest_token,
+            admin_token=admin_token,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            timeout_s=timeout_s,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="backtrail-client")
         self.dead_letters = AsyncDeadLetterClient(self._client.dead_letters, self._thread)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final, Self, Unpack
 from urllib.parse import quote
 
+from collector.access.tls import TlsFiles
 from collector.api.filters import DeploymentFilters, OriginFilters, RecordFilters
 from collector.client.events import ChangeClient, FindingClient
 from collector.client.imports import IMPORT_HEADERS, import_bodies
@@ -33,6 +35,11 @@ class CollectorClient:
         token: bearer token for reading, if the collector wants one.
         ingest_token: bearer token for `import_records`; by default the same.
         admin_token: bearer token for `delete`; by default the same.
+        ca_file: PEM, the authorities that may have signed the collector's certificate; by default those
+            of the system.
+        cert_file: PEM, a certificate to show to a collector that wants one, with its key unless that has
+            a file of its own.
+        key_file: PEM.
         timeout_s: longest wait for one answer.
 
     One instance keeps one connection open and belongs to one thread. Every method may raise
@@ -46,9 +53,13 @@ class CollectorClient:
         token: str | None = None,
         ingest_token: str | None = None,
         admin_token: str | None = None,
+        ca_file: Path | str | None = None,
+        cert_file: Path | str | None = None,
+        key_file: Path | str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self._wire = Wire(url, timeout_s=timeout_s)
+        files = [None if file is None else Path(file) for file in (ca_file, cert_file, key_file)]
+        self._wire = Wire(url, timeout_s=timeout_s, tls_files=TlsFiles(*files))
         self.changes = ChangeClient(self._wire, token=token, ingest_token=ingest_token or token)
         self.findings = FindingClient(self._wire, token=token)
         self.dead_letters = DeadLetterClient(

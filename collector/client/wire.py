@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+from collector.access.tls import TlsFiles, client_context
 from collector.errors import (
     CollectorError,
     NotFound,
@@ -99,11 +100,13 @@ class Wire:
     Args:
         url: of the collector; `http://` may be left out, a path in front of the API may be there.
         timeout_s: longest wait for an answer, or for the next piece of one.
+        tls_files: how the collector's certificate is checked, and ours; only for `https://`.
     Raises:
         QueryError: this is no URL.
+        ConfigurationError: a file cannot be used.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, tls_files: TlsFiles = TlsFiles()) -> None:
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
             port = parts.port
@@ -118,7 +121,7 @@ class Wire:
             http.client.HTTPConnection, parts.hostname, port, timeout=timeout_s
         )
         if parts.scheme == "https":
-            context = ssl.create_default_context()
+            context = client_context(tls_files)
             self._connect = partial(
                 http.client.HTTPSConnection, parts.hostname, port, timeout=timeout_s, context=context
             )
@@ -195,6 +198,10 @@ class Wire:
         match error:
             case ConnectionRefusedError():
                 reason = "nobody listens there; start a collector with `backtrail serve`, or name another URL"
+            case ssl.SSLCertVerificationError():
+                reason = f"its certificate is not trusted: {error.verify_message}; name its authority's file"
+            case ssl.SSLError():
+                reason = f"no secure connection: {error.reason}; it may want a certificate of yours"
             case TimeoutError():
                 reason = f"no answer within {self._timeout_s:g} s"
             case socket.gaierror():

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from collector.access import AuditEvent, AuditTrail, SenderRates, ServerTls, Token, keyring_of
+from collector.access.audit import AuditEvent, AuditTrail
+from collector.access.keyring import keyring_of
+from collector.access.rates import SenderRates
+from collector.access.tls import ServerTls
+from collector.access.tokens import Token
 from collector.api import metrics
 from collector.api.access import Access
 from collector.api.app import JSON, Backend, application

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, Self
 
-from collector.access import AuditEvent, fixed_tokens
+from collector.access.audit import AuditEvent
+from collector.access.keyring import fixed_tokens
 from collector.api.access import Access
 from collector.errors import CollectorError
 from collector.service import systemd, voice

@@ -348,7 +348,7 @@ def test_over_grpc() -> None:
     """Statuses decide as OTLP says: never, or later."""
     backend = GrpcBackend()
     carrier = OtlpCarrier(
-        GrpcPoster(f"127.0.0.1:{backend.port}", is_tls=False, token="secret", timeout_s=20.0)
+        GrpcPoster(f"127.0.0.1:{backend.port}", tls_files=None, token="secret", timeout_s=20.0)
     )
     try:
         assert carrier.send(batch_of(encode(LOG), encode(SPAN_LINE))).refused == 1

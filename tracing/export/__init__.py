@@ -65,6 +65,7 @@ def _open_otlp(settings: Settings, resource: Mapping[str, Any]) -> Exporter:
         protocol=settings.otlp_protocol,
         headers=settings.otlp_headers,
         token=settings.token,
+        tls_files=settings.tls_files,
         ship=settings.ship,
         spool_limits=SpoolLimits(
             service_bytes_max=settings.spool_bytes_max, fsync=settings.spool_fsync == "always"

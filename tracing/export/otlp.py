@@ -14,10 +14,12 @@ import orjson
 
 from tracing.errors import ConfigurationError, PermanentExportError, RetryableExportError
 from tracing.export.otlp_json import count, requests
+from tracing.settings import NO_TLS_FILES, TlsFiles
 from tracing.spool import Shipper, ShipperLimits, SpoolLimits, open_spool
 from tracing.spool.format import SegmentHeader
 from tracing.spool.http import Poster, checked_url
 from tracing.spool.reader import Batch, whole_lines
+from tracing.spool.tls import context_for
 from tracing.spool.transport import Acknowledgement, RequestTooLarge
 
 GRPC_PORT: Final = 4317  # registered for OTLP over gRPC, as 4318 is for OTLP over HTTP
@@ -51,8 +53,9 @@ class HttpPoster:
         token: str | None,
         limits: ShipperLimits,
         headers: Mapping[str, str] | None = None,
+        tls_files: TlsFiles = NO_TLS_FILES,
     ) -> None:
-        self._poster = Poster(endpoint, token, limits, headers)
+        self._poster = Poster(endpoint, token, limits, headers, context_for(endpoint, tls_files))
         self._retry_after_max_s = limits.retry_after_max_s
         self._type = JSON_TYPE
 
@@ -138,12 +141,13 @@ class OtlpExporter:
         token: str | None,
         protocol: str | None = None,
         headers: Mapping[str, str] | None = None,
+        tls_files: TlsFiles = NO_TLS_FILES,
         ship: bool = True,
         spool_limits: SpoolLimits | None = None,
         limits: ShipperLimits | None = None,
     ) -> None:
         limits = limits or ShipperLimits()
-        make_poster = poster_for(endpoint, token, limits, protocol, headers)
+        make_poster = poster_for(endpoint, token, limits, protocol, headers, tls_files)
         self.spool = open_spool(root, service=service, resource=resource, limits=spool_limits)
         self.shipper = Shipper(self.spool, lambda: OtlpCarrier(make_poster()), limits)
         self.write = self.spool.write  # nothing between the log call and the spool
@@ -171,19 +175,22 @@ def poster_for(
     limits: ShipperLimits,
     protocol: str | None = None,
     headers: Mapping[str, str] | None = None,
+    tls_files: TlsFiles = NO_TLS_FILES,
 ) -> Callable[[], OtlpPoster]:
     """Return what makes the connection.
 
     Args:
         protocol: "grpc" or "http"; `None`: gRPC on port 4317, else HTTP.
         headers: that go with each request, and count more than the token.
+        tls_files: for `https://`.
     Raises:
-        ConfigurationError: not a URL, or gRPC is asked for and not installed.
+        ConfigurationError: not a URL, a file that cannot be used, or gRPC is asked for and not installed.
     """
     parts = checked_url(endpoint)
+    context_for(endpoint, tls_files)  # a file that cannot be used stops the start, not the thread
     port = parts.port or GRPC_PORT
     if protocol == "http" or (protocol is None and parts.port != GRPC_PORT):
-        return lambda: HttpPoster(endpoint, token, limits, headers)
+        return lambda: HttpPoster(endpoint, token, limits, headers, tls_files)
     try:
         from tracing.export.otlp_proto import GrpcPoster
     except ImportError:
@@ -194,7 +201,7 @@ def poster_for(
     target = f"{parts.hostname}:{port}"
     return lambda: GrpcPoster(
         target,
-        is_tls=parts.scheme == "https",
+        tls_files=tls_files if parts.scheme == "https" else None,
         token=token,
         headers=headers or {},
         timeout_s=limits.request_timeout_s,

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
 from tracing.errors import PermanentExportError, RetryableExportError
+from tracing.settings import TlsFiles
 
 _MESSAGES: Final = {"logs": ExportLogsServiceRequest, "traces": ExportTraceServiceRequest}
 _STUBS: Final[dict[str, Any]] = {"logs": LogsServiceStub, "traces": TraceServiceStub}
@@ -39,19 +40,23 @@ def message(signal: str, request: Mapping[str, Any]) -> Any:
 
 
 class GrpcPoster:
-    """Sends requests over one channel. Opens it with the first request, in the thread that sends."""
+    """Sends requests over one channel. Opens it with the first request, in the thread that sends.
+
+    Args:
+        tls_files: `None`: no TLS.
+    """
 
     def __init__(
         self,
         target: str,
         *,
-        is_tls: bool,
+        tls_files: TlsFiles | None,
         token: str | None,
         timeout_s: float,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._target = target
-        self._is_tls = is_tls
+        self._tls_files = tls_files
         # gRPC wants the names of its metadata in lower case.
         metadata = {name.lower(): value for name, value in (headers or {}).items()}
         if token:
@@ -67,11 +72,10 @@ class GrpcPoster:
             RetryableExportError, PermanentExportError: as the status says.
         """
         if self._channel is None:
-            credentials = _channels.ssl_channel_credentials()
             self._channel = (
-                _channels.secure_channel(self._target, credentials)
-                if self._is_tls
-                else _channels.insecure_channel(self._target)
+                _channels.insecure_channel(self._target)
+                if self._tls_files is None
+                else _channels.secure_channel(self._target, _credentials(self._tls_files))
             )
         stub = _STUBS[signal](self._channel)
         try:
@@ -90,6 +94,12 @@ class GrpcPoster:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+
+
+def _credentials(files: TlsFiles) -> Any:
+    """What checks the backend's certificate, and ours if it wants one."""
+    ca, cert, key = (None if file is None else file.read_bytes() for file in files)
+    return _channels.ssl_channel_credentials(ca, key or cert, cert)
 
 
 def _with_base64_ids(value: Any) -> Any:

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tracing.settings import NO_TLS_FILES, TlsFiles
 from tracing.spool.format import LOSS_REASONS
 from tracing.spool.http import checked_url
 from tracing.spool.leftovers import drain
 from tracing.spool.limits import ShipperLimits, SpoolLimits
 from tracing.spool.shipper import Shipper
 from tracing.spool.spool import Spool
+from tracing.spool.tls import context_for
 from tracing.spool.transport import Transport
 
 __all__ = [
@@ -51,6 +53,7 @@ def start_shipper(
     url: str,
     token: str | None,
     spool: Spool,
+    tls_files: TlsFiles = NO_TLS_FILES,
     limits: ShipperLimits | None = None,
 ) -> Shipper:
     """Start the daemon thread that ships a spool, and what dead processes of the same service left.
@@ -59,11 +62,13 @@ def start_shipper(
         root, service: those of the spool.
         url: the collector's, `http://host:port` or `https://host:port`, with a path when it is behind one.
         token: sent as `Authorization: Bearer`; `None`: nothing is sent.
+        tls_files: for `https://`.
     Raises:
-        ConfigurationError: the URL cannot be used.
+        ConfigurationError: the URL or a file cannot be used.
     """
     limits = limits or ShipperLimits()
     checked_url(url)
-    shipper = Shipper(spool, lambda: Transport(url, token, limits), limits)
+    context_for(url, tls_files)  # a file that cannot be used stops the start, not the thread
+    shipper = Shipper(spool, lambda: Transport(url, token, limits, tls_files), limits)
     shipper.start()
     return shipper

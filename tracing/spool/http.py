@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import math
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC
@@ -60,6 +61,7 @@ class Poster:
     Args:
         token: bearer token; `None`: none is sent.
         headers: that go with each request, and count more than the token.
+        tls: for `https://`; `None`: the system's authorities, and no certificate of ours.
     Raises:
         ConfigurationError: the URL is none, or not HTTP.
     """
@@ -70,11 +72,13 @@ class Poster:
         token: str | None,
         limits: ShipperLimits,
         headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         parts = checked_url(url)
         self._host = parts.hostname or ""
         self._port = parts.port
         self._is_tls = parts.scheme == "https"
+        self._tls = tls
         self._base = parts.path.rstrip("/")
         self._limits = limits
         self._own_headers = dict(headers or {})
@@ -131,8 +135,11 @@ class Poster:
         return Response(response.status, response.headers, answer)
 
     def _connect(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._is_tls else http.client.HTTPConnection
-        return kind(self._host, self._port, timeout=self._limits.request_timeout_s)
+        timeout_s = self._limits.request_timeout_s
+        if not self._is_tls:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        self._tls = self._tls or ssl.create_default_context()  # once, reading the system's takes a while
+        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._tls)
 
 
 def best_encoding() -> tuple[str, Callable[[bytes], bytes]]:

@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 import orjson
 
 from tracing.errors import PermanentExportError, RetryableExportError
+from tracing.settings import NO_TLS_FILES, TlsFiles
 from tracing.spool.http import Poster
 from tracing.spool.limits import ShipperLimits
 from tracing.spool.reader import Batch
+from tracing.spool.tls import context_for
 
 RECORDS_PATH: Final = "/v1/records"
 FORMAT_VERSION: Final = "1"
@@ -31,11 +33,13 @@ class Transport:
     """The way to one collector. Not thread-safe.
 
     Raises:
-        ConfigurationError: the URL is none, or not HTTP.
+        ConfigurationError: the URL is none, or not HTTP, or a file of TLS cannot be used.
     """
 
-    def __init__(self, url: str, token: str | None, limits: ShipperLimits) -> None:
-        self._poster = Poster(url, token, limits)
+    def __init__(
+        self, url: str, token: str | None, limits: ShipperLimits, tls_files: TlsFiles = NO_TLS_FILES
+    ) -> None:
+        self._poster = Poster(url, token, limits, tls=context_for(url, tls_files))
         self._retry_after_max_s = limits.retry_after_max_s
 
     def send(self, batch: Batch) -> Acknowledgement:
