@@ -1,4 +1,4 @@
-"""Django, aiohttp, Tornado and WebSockets: one span a request, its route, its status, its exception.
+"""Django, aiohttp, Tornado, Sanic and WebSockets: one span a request, its route, its status, its exception.
 
 Whether log lines, parents and baggage survive is told by the matrix in `tests/conformance/context`.
 """
@@ -6,6 +6,7 @@ Whether log lines, parents and baggage survive is told by the matrix in `tests/c
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar
@@ -15,9 +16,12 @@ import aiohttp.web
 import django
 import httpx
 import pytest
+import sanic
+import sanic.exceptions
 import tornado.httpserver
 import tornado.testing
 import tornado.web
+import uvicorn
 import websockets.asyncio.client
 import websockets.asyncio.server
 import websockets.exceptions
@@ -38,7 +42,7 @@ log = logging.getLogger("app")
 def captured() -> Iterator[Captured]:
     """The servers alone: what asks them is not traced."""
     with capturing(level="INFO") as lines:
-        tracing.instrument("django", "aiohttp-server", "tornado", "websockets")
+        tracing.instrument("django", "aiohttp-server", "tornado", "sanic", "websockets")
         yield lines
         tracing.uninstrument()
 
@@ -149,6 +153,53 @@ async def _ask_tornado(ask: Callable[[Any], Awaitable[None]]) -> None:
         await server.close_all_connections()
 
 
+sanic.Sanic.test_mode = True  # several applications in one process, one after the other
+_names = (f"shop{number}" for number in itertools.count())  # it wants another one for each application
+
+
+def _sanic() -> Any:
+    async def orders(request: Any, order: str) -> Any:
+        work(order)
+        if order == "404":
+            raise sanic.exceptions.NotFound
+        return sanic.text("done")
+
+    app = sanic.Sanic(next(_names))
+    app.config.MOTD = False
+    app.add_route(orders, "/orders/<order>")
+    inner = sanic.Blueprint("inner", url_prefix="/v1")
+    inner.add_route(orders, "/orders/<order:str>")
+    app.blueprint(inner)
+    return app
+
+
+async def _ask_sanic(ask: Callable[[Any], Awaitable[None]]) -> None:
+    server = await _sanic().create_server("127.0.0.1", 0, return_asyncio_server=True)
+    await server.startup()
+    try:
+        port = server.server.sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            await ask(client)
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def _ask_sanic_asgi(ask: Callable[[Any], Awaitable[None]]) -> None:
+    server = uvicorn.Server(uvicorn.Config(_sanic(), port=0, log_config=None, timeout_graceful_shutdown=1))
+    serving = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            assert not serving.done()
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            await ask(client)
+    finally:
+        server.should_exit = True
+        await serving
+
+
 # The server, the path of an order, and the name of its span.
 ROWS = {
     "Django WSGI": (_ask_django_wsgi, "/orders/{}", "GET /orders/<int:order>"),
@@ -157,6 +208,9 @@ ROWS = {
     "Django ASGI, async": (_ask_django_asgi, "/async/{}", "GET /async/<int:order>"),
     "aiohttp": (_ask_aiohttp, "/orders/{}", "GET /orders/{order}"),
     "aiohttp, mounted": (_ask_aiohttp, "/v1/orders/{}", "GET /v1/orders/{order}"),
+    "Sanic": (_ask_sanic, "/orders/{}", "GET /orders/<order:str>"),
+    "Sanic, blueprint": (_ask_sanic, "/v1/orders/{}", "GET /v1/orders/<order:str>"),
+    "Sanic ASGI": (_ask_sanic_asgi, "/orders/{}", "GET /orders/<order:str>"),
     "Tornado": (_ask_tornado, "/orders/{}", "GET _ask_tornado.<locals>.Orders"),
 }
 
@@ -200,7 +254,7 @@ def test_a_request(captured: Captured, row: str) -> None:
 def test_excluded_paths() -> None:
     """They get no span from any of them."""
     with capturing(level="INFO", excluded_paths=("/7$",)) as captured:
-        tracing.instrument("django", "aiohttp-server", "tornado", "websockets")
+        tracing.instrument("django", "aiohttp-server", "tornado", "sanic", "websockets")
         try:
             for serve, where, _ in ROWS.values():
 

@@ -117,13 +117,13 @@ class _Answer:
         try:
             self._request.status = message["status"]
             trace_id = self._request.trace_id
-            headers = list(message.get("headers") or ())
+            headers = list(message.get("headers") or ())  # which may be an iterator
             known = {bytes(name).lower(): value for name, value in headers}
             if (length := known.get(b"content-length", b"")).isdigit():
                 self._left = int(length)
-            if trace_id is None or _TRACE_ID_HEADER in known:
-                return message
-            return {**message, "headers": [*headers, (_TRACE_ID_HEADER, trace_id.encode())]}
+            if trace_id is not None and _TRACE_ID_HEADER not in known:
+                headers.append((_TRACE_ID_HEADER, trace_id.encode()))
+            return {**message, "headers": headers}
         except Exception as error:
             fuse.failed(error)
             return message
