@@ -57,7 +57,7 @@ def examined(names: Sequence[str]) -> dict[str, Any]:
     if not instrumented():
         tracing.instrument()
     findings += bound_too_early(modules, libraries.replaced())
-    findings += _disabled_loggers(sources)
+    findings += _disabled_loggers(names, sources)
     findings += _levels(handle)
     findings += _handlers()
     return {
@@ -101,11 +101,15 @@ def _narrowing(source: Source) -> Iterator[Any]:
     return (call for call in source.calls("instrument") if call.args or call.keywords)
 
 
-def _disabled_loggers(sources: Sequence[Source]) -> Iterator[Finding]:
+def _disabled_loggers(names: Sequence[str], sources: Sequence[Source]) -> Iterator[Finding]:
+    tops = {name.partition(".")[0] for name in names}
     disabled = sorted(
-        name
-        for name, logger in logging.root.manager.loggerDict.items()
-        if isinstance(logger, logging.Logger) and logger.disabled
+        (
+            name
+            for name, logger in logging.root.manager.loggerDict.items()
+            if isinstance(logger, logging.Logger) and logger.disabled
+        ),
+        key=lambda name: (name.partition(".")[0] not in tops, name),  # the program's own first
     )
     if not disabled:
         return

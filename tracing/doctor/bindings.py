@@ -48,13 +48,15 @@ def _is_below(module: ModuleType, roots: Iterable[Path]) -> bool:
     return not is_installed and any(path.is_relative_to(root) for root in roots)
 
 
-def bound_too_early(modules: Iterable[ModuleType], replaced: Iterable[tuple[str, Replaced]]) -> list[Finding]:
+def bound_too_early(modules: Iterable[ModuleType], replaced: Sequence[tuple[str, Replaced]]) -> list[Finding]:
     """What of the program does not go through our replacements, each with its line.
 
     Args:
         replaced: with the name by which `instrument()` knows each.
     """
-    originals = {id(one.original): (name, one) for name, one in replaced}
+    originals: dict[int, tuple[str, Replaced]] = {}
+    for name, one in replaced:
+        originals.setdefault(id(one.original), (name, one))  # by the shortest way to it, which comes first
     kinds = [(name, one) for name, one in replaced if isinstance(one.original, type)]
     found = []
     for module in modules:
@@ -99,10 +101,13 @@ def _made(source: Source, name: str, by: str, one: Replaced | None) -> Finding |
     if bound is None:
         return None
     line, text = bound
-    what = f"{one.module}.{one.name}" if one is not None else "a gRPC channel"
+    what = (
+        f"the original {one.module}.{one.name}" if one is not None else "a gRPC channel without interceptors"
+    )
+    verb = "is derived from" if text.startswith("class ") else "is"
     return Finding(
         state="bad",
-        what=f"`{_shortened(text)}` was made of {what} before instrument() replaced it: "
+        what=f"`{_shortened(text)}` {verb} {what}, made before instrument(): "
         f"what goes through it carries no context ({by})",
         where=source.at(line),
         advice="call tracing.configure() and tracing.instrument() above that line, or make it later",

@@ -161,6 +161,7 @@ def _program(app: Mapping[str, Any], settings: Settings) -> Program:
         left_out=frozenset(settings.instrument_exclude),
         missing=missing_instrumentation(),
         instrument_at=app["instrument_at"],
+        configure_at=app["configure_at"],
         variables={f"TRACING_{name.upper()}": _text(getattr(settings, name)) for name in _CARRIED},
     )
 

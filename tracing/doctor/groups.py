@@ -45,6 +45,7 @@ class Group:
 
 _INSIDE: Final = "Inside the process"
 _SERVERS: Final = "Servers"
+_MESSAGES: Final = "Messages"
 
 GROUPS: Final[Sequence[Group]] = (
     Group("logs", "Log libraries"),
@@ -57,6 +58,9 @@ GROUPS: Final[Sequence[Group]] = (
     Group("calls", "Calls to other services"),
     Group("starlette", _SERVERS),
     Group("web", _SERVERS),
+    Group("redis", _MESSAGES, "redis", Broker("redis", ("REDIS_URL",), "redis://HOST:6379")),
+    Group("rabbitmq", _MESSAGES, "", Broker("amqp", ("AMQP_URL", "RABBITMQ_URL"), "amqp://HOST:5672")),
+    Group("kafka", _MESSAGES, "", Broker("kafka", ("KAFKA_BOOTSTRAP_SERVERS",), "HOST:9092")),
 )
 
 BROKERS: Final[Sequence[Broker]] = tuple(group.broker for group in GROUPS if group.broker is not None)

@@ -167,7 +167,7 @@ class AsyncErrand(Errand):
 
 
 @contextlib.contextmanager
-def workers(count: int, target: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
+def workers(count: int, target: Callable[[], None], stop: Callable[[], object]) -> Iterator[None]:
     """Long-lived threads, started where no request is; `stop` is called once for each to end it."""
     threads = [threading.Thread(target=target) for _ in range(count)]
     for thread in threads:

@@ -70,10 +70,21 @@ def _hop(hop: HopResult, width: int) -> Iterator[str]:
     if hop.is_kept:
         yield f"  ✓ {hop.hop:<{_HOP_CHARS}} kept{_arrival(hop)}"
         return
-    lost = f"lost: {', '.join(hop.lost)}" if hop.lost else f"broke: {hop.broken}"
-    yield from _wrapped(f"  ✗ {hop.hop:<{_HOP_CHARS}} ", f"{lost}{_arrival(hop)}", width)
+    yield from _wrapped(f"  ✗ {hop.hop:<{_HOP_CHARS}} ", f"{_lost(hop)}{_arrival(hop)}", width)
     yield from _wrapped("    ", hop.reason or "", width)
     yield from _advice(hop.where, hop.advice, width)
+
+
+def _lost(hop: HopResult) -> str:
+    """What of a request did not come along; where all did, in which case it does not."""
+    if hop.broken is not None:
+        return f"broke: {hop.broken}"
+    always = [column for column in hop.lost if column in ("log ids", "parent", "baggage")]
+    if always:
+        return f"lost: {', '.join(always)}"
+    said = {"exception": "after an exception", "cancellation": "after a cancellation"}
+    seldom = [said.get(column, f"only {hop.cells[column]} at once kept") for column in hop.lost]
+    return f"lost {', '.join(seldom)}"
 
 
 def _arrival(hop: HopResult) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from tracing.doctor.brokers import URL_VARIABLE
 from tracing.doctor.findings import HopResult
 from tracing.doctor.groups import Group
 from tracing.doctor.probe import GROUP_TIMEOUT_S
@@ -33,6 +34,7 @@ class Program:
         left_out: names that a setting leaves out.
         missing: names whose library is installed and whose instrumentation is not.
         instrument_at: `file:line` of calls of `instrument()` that leave something out.
+        configure_at: `file:line` of calls of `configure()`.
         variables: settings that the program gave itself, as the environment has them.
     """
 
@@ -40,6 +42,7 @@ class Program:
     left_out: frozenset[str] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)
     instrument_at: Sequence[str] = ()
+    configure_at: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,7 +86,7 @@ def _try(
             option = f"--{group.broker.option} {group.broker.example}"
             yield replace(whole, not_tried=f"give {option}")
             return
-        env = {**env, "BROKER_URL": url}
+        env = {**env, URL_VARIABLE: url}
     said, stderr = _probed(group, env)
     known = {hop["hop"]: tuple(hop["by"]) for line in said for hop in line.get("hops", ())}
     tried = {line["hop"]: line for line in said if "hop" in line}
@@ -146,7 +149,8 @@ def _explained(hop: HopResult, program: Program) -> HopResult:
             reason = f"{program.missing[name]} is installed, what carries the context through it is not"
             return replace(hop, reason=reason, advice=EXTRA)
         if name in program.left_out:
-            where = "TRACING_INSTRUMENT_EXCLUDE" if "TRACING_INSTRUMENT_EXCLUDE" in os.environ else None
+            variable = "TRACING_INSTRUMENT_EXCLUDE"
+            where = variable if variable in os.environ else next(iter(program.configure_at), None)
             reason = f"{name!r} is left out by instrument_exclude"
             return replace(hop, reason=reason, where=where, advice=f"take {name} out of it")
         return replace(
