@@ -38,7 +38,7 @@ class Patch:
     """Replaces one attribute of a class; `remove` puts back what was there, unless somebody changed it since.
 
     Args:
-        owner: the class, or the module.
+        owner: the class, or the module; of a class that inherits the attribute, the one that it is from.
         name: of the method or function.
         make: given the original, returns the replacement, a function or a descriptor.
     """
@@ -46,7 +46,7 @@ class Patch:
     def __init__(
         self, owner: type | ModuleType, name: str, make: Callable[[Callable[..., Any]], Any]
     ) -> None:
-        self._owner = owner
+        self._owner = _definer(owner, name)
         self._name = name
         self._make = make
         self._original: Callable[..., Any] | None = None
@@ -73,6 +73,12 @@ class Patch:
         if self._original is None or not isinstance(self._owner, ModuleType):
             return []
         return [Replaced(self._owner.__name__, self._name, self._original, self._ours)]
+
+
+def _definer(owner: type | ModuleType, name: str) -> type | ModuleType:
+    """The class that has the attribute: gevent puts a subclass in the place of `threading.Thread`."""
+    classes = owner.__mro__ if isinstance(owner, type) else ()
+    return next((one for one in classes if name in vars(one)), owner)
 
 
 class Patches:

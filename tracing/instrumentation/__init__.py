@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterable
 
 from tracing.errors import ConfigurationError
-from tracing.handoff import HANDOFFS
-from tracing.instrumentation.libraries import available, libraries
+from tracing.handoff import HANDOFFS, Handoff
+from tracing.instrumentation.libraries import available, fuse, libraries
 from tracing.instrumentation.table import ENTRIES, GUARDS
 from tracing.settings import SettingsWarning
 from tracing.sink import slot
@@ -42,8 +42,7 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
     wanted = [name for name in names or known if name not in left_out]
     turned_on = []
     for name, handoff in HANDOFFS.items():
-        if name in wanted:
-            handoff.install()
+        if name in wanted and _installed(handoff):
             turned_on.append(name)
     for entry in ENTRIES:
         if entry.name in wanted and available(entry):
@@ -53,6 +52,17 @@ def instrument(*names: str, exclude: Iterable[str] = ()) -> list[str]:
         if available(guard):
             libraries.turn_on(guard)
     return list(dict.fromkeys(turned_on))
+
+
+def _installed(handoff: Handoff) -> bool:
+    """Put a hand-off on; not where gevent, imported before us, has put a class of its own in its place."""
+    try:
+        handoff.install()
+    except Exception as error:
+        handoff.remove()
+        fuse.failed(error)
+        return False
+    return True
 
 
 def uninstrument() -> None:
