@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import threading
 import time
@@ -12,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from collector.access.tokens import Scope, Stamp, Token, TokenFile, digest_of
 from collector.datadir import write_atomically
@@ -137,7 +138,7 @@ class Keyring:
         known = {token.name for token in self._tokens}
         used = {name: used_ns for name, used_ns in sorted(self._used_ns.copy().items()) if name in known}
         with suppress(OSError):  # a comfort, and the next time is soon
-            write_atomically(self._use_path, json.dumps(used).encode() + b"\n", mode=0o600)
+            write_atomically(self._use_path, msgspec.json.encode(used) + b"\n", mode=0o600)
 
     def look(self) -> None:
         """Read the file again if it is another one. Quick enough for an event loop."""
@@ -217,10 +218,9 @@ def last_used(path: Path | None) -> dict[str, int]:
     if path is None:
         return {}
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.DecodeError):
         return {}
-    return {str(name): used for name, used in found.items() if isinstance(used, int)} if found else {}
 
 
 def use_path_of(tokens_path: Path) -> Path:
