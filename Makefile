@@ -3,7 +3,8 @@
 #   make test [T="tests/tracing -k spool"]
 #   make bench    peers beside ours, in one run            make format    ruff, in place
 #   make soak     the long runs                            make clean     what was built and installed
-.PHONY: demo test lint types unit bench soak format clean
+#   make chaos [SEED="7 8"] [MINUTES=30]                    everything breaks for a while, by a seed that is printed
+.PHONY: demo test lint types unit bench soak chaos format clean
 .DEFAULT_GOAL := help
 
 FAULT ?= exception
@@ -11,7 +12,7 @@ PYTEST_WORKERS ?= 2
 BIN := .venv/bin
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 .venv/.all: pyproject.toml constraints.txt
 	@deploy/dev/environment.sh all
@@ -39,13 +40,17 @@ ifdef T
 	$(BIN)/pytest $(T)
 else
 	@status=0; \
-	$(BIN)/pytest tests --ignore=tests/flows --ignore=tests/bench -n $(PYTEST_WORKERS) --dist loadfile || status=1; \
-	$(BIN)/pytest tests/flows || status=1; \
+	$(BIN)/pytest tests --ignore=tests/flows --ignore=tests/chaos --ignore=tests/bench -n $(PYTEST_WORKERS) --dist loadfile || status=1; \
+	$(BIN)/pytest tests/flows tests/chaos || status=1; \
 	exit $$status
 endif
 
 bench: .venv/.dev
 	$(BIN)/python -m tests.bench
+
+MINUTES ?= 30
+chaos: .venv/.dev
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 soak: .venv/.dev
 	$(BIN)/pytest tests -m soak --timeout 7200

@@ -1,0 +1,57 @@
+"""`python -m tests.chaos --seed N --minutes M`: one or more runs; exit status 1 when a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.run import FAULTS, run
+from tests.chaos.schedule import plan
+
+
+def main() -> int:
+    """Run, print, judge."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, nargs="+", help="default: one that is drawn, and printed")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of each seed (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="FAULT", help="names of faults to draw from")
+    parser.add_argument("--store", default="embedded", help="the collector's setting (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="print the schedule, and do nothing")
+    parser.add_argument("--directory", type=Path, help="where a run's files are kept; default: not at all")
+    options = parser.parse_args()
+    faults = [fault for fault in FAULTS if not options.only or fault.name() in options.only]
+    if options.only and len(faults) != len(set(options.only)):
+        parser.error(f"faults are {', '.join(fault.name() for fault in FAULTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # disks are given back
+    broken = 0
+    for seed in options.seed or [random.SystemRandom().randrange(1_000_000)]:
+        length_s = options.minutes * 60
+        if options.list:
+            for planned in plan(seed, length_s, faults):
+                print(planned)
+            continue
+        with tempfile.TemporaryDirectory(prefix="backtrail-chaos-") as temporary:
+            directory = (options.directory or Path(temporary)) / f"seed-{seed}"
+            started_s = time.monotonic()
+            result = run(
+                directory, seed=seed, length_s=length_s, faults=faults, store=options.store, tell=say
+            )
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(result.injected.items()))
+        say(f"faults: {counts or 'none'}; {time.monotonic() - started_s:.0f} s in all")
+        say(f"seed {seed}: {'every promise was kept' if result.verdict.ok else 'A PROMISE WAS BROKEN'}")
+        broken += not result.verdict.ok
+    return 1 if broken else 0
+
+
+def say(line: str) -> None:
+    """At once, for whoever watches a run of half an hour."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
