@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar
 
@@ -143,8 +144,8 @@ async def _ask_tornado(ask: Callable[[Any], Awaitable[None]]) -> None:
             self.write("done")
 
     server = tornado.httpserver.HTTPServer(tornado.web.Application([(r"/orders/(\d+)", Orders)]))
-    socket, port = tornado.testing.bind_unused_port()
-    server.add_socket(socket)
+    listening, port = tornado.testing.bind_unused_port()
+    server.add_socket(listening)
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await ask(client)
@@ -174,10 +175,11 @@ def _sanic() -> Any:
 
 
 async def _ask_sanic(ask: Callable[[Any], Awaitable[None]]) -> None:
-    server = await _sanic().create_server("127.0.0.1", 0, return_asyncio_server=True)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = await _sanic().create_server(sock=listening, return_asyncio_server=True)
     await server.startup()
     try:
-        port = server.server.sockets[0].getsockname()[1]
+        port = listening.getsockname()[1]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await ask(client)
     finally:

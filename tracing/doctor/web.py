@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 from tracing.doctor.hop import Failure, Wait, Way, Work
 
@@ -129,12 +129,16 @@ async def through_threads(desk: Desk, ask: Callable[[int], Any]) -> AsyncIterato
 
 
 @contextmanager
-def uvicorn_server(app: Any) -> Iterator[str]:
-    """An ASGI application, served by uvicorn; gives the URL."""
+def uvicorn_server(app: Any, *, lifespan: Literal["on", "off"] = "off") -> Iterator[str]:
+    """An ASGI application, served by uvicorn; gives the URL.
+
+    Args:
+        lifespan: whether the application is told of the start, as some need it.
+    """
     import uvicorn
 
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        uvicorn.Config(app, port=0, log_level="critical", lifespan=lifespan, timeout_graceful_shutdown=1)
     )
     ready = threading.Event()
     startup = server.startup
