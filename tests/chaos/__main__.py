@@ -8,9 +8,11 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.chaos.run import FAULTS, run
+from tests.chaos.scene import Elasticsearch
 from tests.chaos.schedule import plan
 
 
@@ -20,7 +22,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, nargs="+", help="default: one that is drawn, and printed")
     parser.add_argument("--minutes", type=float, default=30.0, help="of each seed (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="FAULT", help="names of faults to draw from")
-    parser.add_argument("--store", default="embedded", help="the collector's setting (default: %(default)s)")
+    parser.add_argument(
+        "--elasticsearch",
+        metavar="VERSION",
+        help="a server of its own for each run, which suffers as well; default: the embedded store",
+    )
     parser.add_argument("--list", action="store_true", help="print the schedule, and do nothing")
     parser.add_argument("--directory", type=Path, help="where a run's files are kept; default: not at all")
     options = parser.parse_args()
@@ -35,12 +41,14 @@ def main() -> int:
             for planned in plan(seed, length_s, faults):
                 print(planned)
             continue
-        with tempfile.TemporaryDirectory(prefix="backtrail-chaos-") as temporary:
+        with ExitStack() as ending:
+            temporary = ending.enter_context(tempfile.TemporaryDirectory(prefix="backtrail-chaos-"))
+            server = None
+            if options.elasticsearch:
+                server = ending.enter_context(Elasticsearch(options.elasticsearch, heap_mb=512))
             directory = (options.directory or Path(temporary)) / f"seed-{seed}"
             started_s = time.monotonic()
-            result = run(
-                directory, seed=seed, length_s=length_s, faults=faults, store=options.store, tell=say
-            )
+            result = run(directory, seed=seed, length_s=length_s, faults=faults, server=server, tell=say)
         counts = ", ".join(f"{name} {count}" for name, count in sorted(result.injected.items()))
         say(f"faults: {counts or 'none'}; {time.monotonic() - started_s:.0f} s in all")
         say(f"seed {seed}: {'every promise was kept' if result.verdict.ok else 'A PROMISE WAS BROKEN'}")

@@ -15,6 +15,7 @@ COLLECTOR: Final = "collector"
 APPLICATION: Final = "application"
 AGENT: Final = "agent"
 NETWORK: Final = "network"
+STORE: Final = "store"
 
 
 class Fault:
@@ -118,6 +119,46 @@ class TurnCollectorClock(Fault):
     def end(self) -> None:
         """Right again."""
         self.scene.collector.clock.set_back()
+
+
+# ---------------------------------------------------------------- a store of another process
+
+
+class _StoreFault(Fault):
+    target = STORE
+    lasts_s = (5.0, 30.0)
+
+    def missing(self) -> str | None:
+        """A store that is not the collector's own."""
+        return "--elasticsearch" if self.scene.is_embedded else None
+
+
+class KillStore(_StoreFault):
+    """SIGKILL in the middle of a bulk, and away for a while."""
+
+    def begin(self) -> None:
+        """Kill it."""
+        assert self.scene.server is not None
+        self.scene.server.kill()
+
+    def end(self) -> None:
+        """It comes back."""
+        assert self.scene.server is not None
+        self.scene.server.start()
+
+
+class FreezeStore(_StoreFault):
+    """SIGSTOP: what was sent to it may be stored or not."""
+
+    def begin(self) -> None:
+        """Stop it."""
+        assert self.scene.server is not None
+        self.scene.server.suspend()
+
+    def end(self) -> None:
+        """It goes on."""
+        assert self.scene.server is not None
+        self.scene.server.resume()
 
 
 # ---------------------------------------------------------------- the network

@@ -14,7 +14,7 @@ from tests.chaos import faults as of_processes
 from tests.chaos import faults_of_disks as of_disks
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import Fault
-from tests.chaos.scene import Scene
+from tests.chaos.scene import Elasticsearch, Scene
 from tests.chaos.schedule import Planned, plan
 
 FAULTS: Final[Sequence[type[Fault]]] = (
@@ -32,6 +32,8 @@ FAULTS: Final[Sequence[type[Fault]]] = (
     of_processes.TurnApplicationClock,
     of_processes.KillAgent,
     of_processes.TwoAgents,
+    of_processes.KillStore,
+    of_processes.FreezeStore,
     of_disks.FillApplicationDisk,
     of_disks.FillCollectorDisk,
     of_disks.FailApplicationCalls,
@@ -58,7 +60,7 @@ def run(
     seed: int,
     length_s: float,
     faults: Sequence[type[Fault]] = FAULTS,
-    store: str = "embedded",
+    server: Elasticsearch | None = None,
     tell: Callable[[str], object] = print,
 ) -> Result:
     """Play the schedule of a seed against a scene of its own, and judge what came of it.
@@ -67,12 +69,12 @@ def run(
         directory: for the scene; must not exist.
         length_s: how long the applications log.
         faults: those that are drawn from.
-        store: the collector's setting.
+        server: what the collector stores in; `None`: its own store.
         tell: is given each line of progress.
     """
     schedule = plan(seed, length_s, faults)
     tell(f"seed {seed}, {length_s:g} s, {len(schedule)} faults")
-    scene = Scene(directory, seed=seed, store=store)
+    scene = Scene(directory, seed=seed, server=server)
     try:
         scene.start()
         injected, skipped = _play(scene, schedule, length_s, tell)

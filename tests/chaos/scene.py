@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "deploy" / "dev")]
 
+from devservers import Elasticsearch
 from devservers.process import ServerProcess, free_port
 
 from collector.client import CollectorClient
@@ -39,7 +41,7 @@ SPOOLS_MAX: Final = 1_000_000
 SHEDDING_SHARE: Final = 0.5  # of a spool's bound; lines are shed from 0.7 on, and counted a second later
 SMALL: Final = {  # limits of a spool that a short run reaches
     "segment_bytes_max": 32_768,
-    "service_bytes_max": 3 * MIB,
+    "service_bytes_max": 5 * MIB,
     "memory_bytes_max": 128 * 1024,
     "disk_free_bytes_min": MIB,
 }
@@ -99,18 +101,18 @@ class Program(ServerProcess):
 class Scene:
     """Everything of one run. `close` ends every process and gives the disks back."""
 
-    def __init__(self, directory: Path, *, seed: int, store: str = "embedded") -> None:
+    def __init__(self, directory: Path, *, seed: int, server: Elasticsearch | None = None) -> None:
         """Prepare; `start` starts.
 
         Args:
-            store: the collector's setting.
+            server: what the collector stores in, running; `None`: its own store.
         """
         self.directory = directory
         self.complaints: list[str] = []
         self.destroyed: list[Destroyed] = []
         self.killed_while_shedding: list[Killed] = []
         self._seed = seed
-        self._store = store
+        self.server = server
         self.truth = directory / "truth"
         self.truth.mkdir(parents=True)
         self.application_disk = Disk(directory / "applications", size_bytes=256 * MIB)
@@ -141,7 +143,7 @@ class Scene:
     @property
     def is_embedded(self) -> bool:
         """Whether the collector has a store of its own."""
-        return self._store == "embedded"
+        return self.server is None
 
     def kill_application(self, application: Program) -> None:
         """SIGKILL; notes down whether it was shedding lines, whose last count then dies with it."""
@@ -163,8 +165,9 @@ class Scene:
             application.stop()
         for agent in self.agents:
             agent.stop()
-        if not self.collector.running:
-            self.collector.start()
+        for needed in (self.collector, self.server):
+            if needed is not None and not needed.running:
+                needed.start()
         deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
         while True:
             left_s = deadline_s - time.monotonic()
@@ -236,7 +239,7 @@ class Scene:
         env = {
             "BACKTRAIL_DATA_DIR": str(self.data),
             "BACKTRAIL_PORT": str(self.collector_port),
-            "BACKTRAIL_STORE": self._store,
+            "BACKTRAIL_STORE": self._store(),
             "BACKTRAIL_COMMIT_INTERVAL_S": "3",  # so that a kill finds something in the log only
             "BACKTRAIL_DISK_FREE_BYTES_MIN": "16MiB",
             "BACKTRAIL_WAL_BYTES_MAX": "64MiB",
@@ -244,6 +247,11 @@ class Scene:
         command = ["-m", "collector.service"]
         directory = self.directory / "collector-output"
         return Program("collector", command, directory, env=env, is_up=self._answers)
+
+    def _store(self) -> str:
+        if self.server is None:
+            return "embedded"
+        return f"{self.server.url}?namespace={uuid4().hex}&replicas=0"
 
     def _answers(self) -> bool:
         with suppress(CollectorError), self.client() as client:
