@@ -3,8 +3,9 @@
 #   make test [T="tests/tracing -k spool"]
 #   make bench    peers beside ours, in one run            make format    ruff, in place
 #   make soak     the long runs                            make clean     what was built and installed
+#   make audit    are advisories known for what is pinned?  make sbom     what is installed, as CycloneDX JSON
 #   make chaos [SEED="7 8"] [MINUTES=30]                    everything breaks for a while, by a seed that is printed
-.PHONY: demo test lint types unit bench soak chaos format clean
+.PHONY: demo test lint types unit bench soak chaos audit sbom format clean
 .DEFAULT_GOAL := help
 
 FAULT ?= exception
@@ -12,7 +13,7 @@ PYTEST_WORKERS ?= 2
 BIN := .venv/bin
 
 help:
-	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
 
 .venv/.all: pyproject.toml constraints.txt
 	@deploy/dev/environment.sh all
@@ -54,6 +55,17 @@ chaos: .venv/.dev
 
 soak: .venv/.dev
 	$(BIN)/pytest tests -m soak --timeout 7200
+
+# Exit status 3, and one line: no advisory source can be reached from here. OSV_URL=… names one of your own.
+audit: .venv/.dev
+	@$(BIN)/python deploy/audit.py $(if $(OSV_URL),--osv-url $(OSV_URL))
+
+# Of what is installed here; an image's is made inside of it.
+sbom: .venv/.dev
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --short-PURLs \
+	  -o build/sbom.cdx.json $(BIN)/python
+	@echo build/sbom.cdx.json
 
 format: .venv/.dev
 	$(BIN)/ruff format .
