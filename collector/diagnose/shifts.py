@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from collector.diagnose.significance import shift_decades
+from collector.diagnose.significance import believed, longest_decades, shift_decades
 from collector.diagnose.spread import Spread
 
 # A short baseline shows less variation than there is; these are floors under what it shows, in octaves.
@@ -25,6 +25,9 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     between: float  # and for stretches of time being different, which all of a service share
     healthy_mean: float  # octaves above a nanosecond
     freedom: float  # degrees of freedom of the standard error
+    # Of one request: the decades that counting alone proves. In a stretch of time, where what holds up one
+    # run holds up others, the shift is measured against them all.
+    proven: float = math.inf
     trust: float = 1.0  # what its surprise is worth, 0..1: less where the measure itself is in doubt
 
     def t(self, drift: float = 0.0) -> float:
@@ -33,7 +36,7 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
 
     def decades(self, drift: float = 0.0) -> float:
         """Its surprise, what everything shares taken off."""
-        return self.trust * shift_decades(self.t(drift), self.freedom)
+        return self.trust * believed(shift_decades(self.t(drift), self.freedom), self.proven)
 
     def excess_ns(self, drift: float = 0.0) -> float:
         """What the shift costs all observations of the window together."""
@@ -42,12 +45,15 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def shift_of(seen: Spread, traces: int, healthy: Spread, healthy_traces: int) -> Shift | None:
+def shift_of(
+    seen: Spread, traces: int, healthy: Spread, healthy_traces: int, *, one_request: bool = False
+) -> Shift | None:
     """Compare what a window saw with what is healthy; None: there is too little of one of them.
 
     Args:
         traces, healthy_traces: that the observations belong to. Those of one trace are not independent,
             so it is the traces that are counted as chances.
+        one_request: only one trace is asked about, and nothing beside it tells what the machine was like.
     """
     if not seen.count or not traces or healthy.count < 2 or healthy_traces < 2:
         return None
@@ -59,6 +65,7 @@ def shift_of(seen: Spread, traces: int, healthy: Spread, healthy_traces: int) ->
         between=max(DRIFT_FLOOR, between_blocks(healthy, deviation)),
         healthy_mean=healthy.mean,
         freedom=healthy_traces - 1,
+        proven=longest_decades(traces, healthy_traces) if one_request else math.inf,
     )
 
 
@@ -78,6 +85,7 @@ def pooled(shifts: Iterable[Shift]) -> Shift:
         between=sum(weight * shift.between for weight, shift in weights),
         healthy_mean=max(shift.healthy_mean for shift in shifts),
         freedom=sum(weight * shift.freedom for weight, shift in weights),
+        proven=min(shift.proven for shift in shifts),
         trust=sum(weight * shift.trust for weight, shift in weights),
     )
 

@@ -18,6 +18,11 @@ FREEDOM_MAX: Final = 8.0
 JEFFREYS: Final = 0.5  # prior weight of a step that was never seen, and of one that was always seen
 # What goes wrong is rare even in an operation that was never seen: as if four healthy runs more without it.
 RARE_VISITS: Final = 4.0
+# What no healthy run ever did is as likely as not something that healthy runs never do.
+NEVER_SHARE: Final = 0.5
+# Beyond what counting proves, the length of a delay is believed only so much: a short baseline has not met
+# the machine's own stalls, which are rare and long.
+LENGTH_WEIGHT: Final = 0.2
 DECADES_MAX: Final = 30.0
 _LN10: Final = math.log(10)
 
@@ -45,7 +50,13 @@ def shift_decades(t: float, freedom: float = FREEDOM_MAX) -> float:
 
 
 def share_decades(
-    hits: int, visits: int, healthy_hits: int, healthy_visits: int, *, rare: bool = False
+    hits: int,
+    visits: int,
+    healthy_hits: int,
+    healthy_visits: int,
+    *,
+    rare: bool = False,
+    by_rule: bool = False,
 ) -> float:
     """Surprise of seeing a thing in so many of the visits, given how often healthy visits have it.
 
@@ -54,8 +65,11 @@ def share_decades(
 
     Args:
         rare: it is something that goes wrong, and therefore not expected where nothing is known.
+        by_rule: what no healthy visit has may be what they never have (`NEVER_SHARE`). Of the many visits
+            of a stretch of time some few always do what nobody did before; of one request that is news.
 
-    Source: posterior prediction with Jeffreys' prior; Gelman et al., "Bayesian Data Analysis", 2.4.
+    Source: posterior prediction with Jeffreys' prior; Gelman et al., "Bayesian Data Analysis", 2.4. With a
+    rule it is a mixture of that prior and of a share of exactly 0, ibid. 7.4.
     """
     visits_worth, hits_worth = _worth(visits, hits)
     healthy_worth, healthy_hits_worth = _worth(healthy_visits, healthy_hits)
@@ -67,12 +81,36 @@ def share_decades(
         return 0.0
     whole = max(1, round(visits_worth))
     first = min(whole, max(1, round(hits_worth)))
-    return min(DECADES_MAX, -_log10_tail(first, whole, a, b))
+    decades = -_log10_tail(first, whole, a, b)
+    if by_rule and not healthy_hits:
+        decades += _rule_decades(healthy_worth)
+    return min(DECADES_MAX, decades)
+
+
+def longest_decades(count: int, healthy: int) -> float:
+    """Surprise of so many delays being longer than all healthy ones, whatever lengths of time are like.
+
+    Each order of the two together is as likely as any other.
+    """
+    return (math.lgamma(count + healthy + 1) - math.lgamma(count + 1) - math.lgamma(healthy + 1)) / _LN10
+
+
+def believed(decades: float, proven: float) -> float:
+    """What the surprise of a delay is worth when counting proves only so much of it."""
+    return decades if decades <= proven else proven + LENGTH_WEIGHT * (decades - proven)
 
 
 def corrected(decades: float, looked_at: int) -> float:
     """The surprise that is left when so many things were looked at (Bonferroni); never below 0."""
     return max(0.0, decades - math.log10(max(1, looked_at)))
+
+
+def _rule_decades(worth: float) -> float:
+    """How surprising it is that there is no rule, after so many visits that kept to it."""
+    kept = math.lgamma(JEFFREYS + worth) + math.lgamma(2 * JEFFREYS)
+    kept -= math.lgamma(2 * JEFFREYS + worth) + math.lgamma(JEFFREYS)
+    by_chance = (1 - NEVER_SHARE) * math.exp(kept)
+    return -math.log10(by_chance / (by_chance + NEVER_SHARE))
 
 
 def _worth(visits: int, hits: int) -> tuple[float, float]:

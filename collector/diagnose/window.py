@@ -10,6 +10,7 @@ from collector.changes import Change
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.losses import doubt_lost_lines, lines_lost, silent_services, spans_lost
 from collector.diagnose.profile import Profile
+from collector.diagnose.significance import share_decades
 from collector.diagnose.visits import LOG, Operation, Step, Visit, visits_of
 from collector.model import Trace
 
@@ -118,6 +119,12 @@ class Window:
     def is_one_trace(self) -> bool:
         """Whether one request is asked about, of which nobody has to prove that it is unusual."""
         return len(self.traces) == 1
+
+    def share_decades(
+        self, hits: int, visits: int, healthy_hits: int, healthy_visits: int, *, rare: bool = False
+    ) -> float:
+        """`significance.share_decades` for what is asked about: one request, or a stretch of time."""
+        return share_decades(hits, visits, healthy_hits, healthy_visits, rare=rare, by_rule=self.is_one_trace)
 
     @property
     def usual_duration_ns(self) -> int:

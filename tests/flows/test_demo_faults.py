@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,10 +20,9 @@ from collector.demo.shop import SERVICES, Shop, start_shop
 from collector.demo.traffic import orders, place, place_one
 
 RUNS = 3
-# A machine that is short of processors stalls an order for tens of milliseconds. The engine then rightly
-# tells of a delay, beside or before what was injected, and another order has to be looked at.
-ATTEMPTS_MAX = 3
-DELAYS = frozenset({"slow", "slow_calls", "queue_delay"})
+# A machine that is short of processors stalls an order for tens of milliseconds, of which the engine rightly
+# tells; but of one order it does not say so as surely as this.
+SURE = 0.9
 
 pytestmark = pytest.mark.flow
 
@@ -40,11 +38,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("name", MAIN_FAULTS)
 def test_a_fault_is_named(shop: Shop, name: str) -> None:
     """The first cause is the injected service, at the injected place, with records that prove it."""
-    for attempt in range(ATTEMPTS_MAX):
-        number = MAIN_FAULTS.index(name) + attempt * len(MAIN_FAULTS)
-        episode = play(shop, FAULTS[name], number=number)
-        if episode.is_named or not tells_of_a_delay(episode.verdict):
-            break
+    episode = play(shop, FAULTS[name], number=MAIN_FAULTS.index(name))
     assert episode.is_named, json.dumps(episode.verdict, indent=2)
     assert episode.chain_is_in, episode.trace["gaps"]
     cause = episode.verdict["causes"][0]
@@ -68,19 +62,11 @@ def test_a_healthy_order_is_not_accused(shop: Shop) -> None:
     A busy machine makes slow orders of its own, so that a doubtful finding is allowed here; how often there
     is one is measured over many healthy orders by the bench.
     """
-    for attempt in range(ATTEMPTS_MAX):
-        answer = place_one(shop.gateway_url, orders(1, seed=7, first=8_001 + attempt)[0])
-        assert wait_for_chains(shop.client, [answer.trace_id], reached=SERVICES) == []
-        verdict = shop.client.root_cause(answer.trace_id)
-        sure = [cause for cause in verdict["causes"] if cause["confidence"] >= 0.8]
-        if not sure or not tells_of_a_delay(verdict):
-            break
+    answer = place_one(shop.gateway_url, orders(1, seed=7, first=8_001)[0])
+    assert wait_for_chains(shop.client, [answer.trace_id], reached=SERVICES) == []
+    verdict = shop.client.root_cause(answer.trace_id)
+    sure = [cause for cause in verdict["causes"] if cause["confidence"] >= SURE]
     assert sure == [], json.dumps(verdict, indent=2)
-
-
-def tells_of_a_delay(verdict: dict[str, Any]) -> bool:
-    """Whether what it names first is that something took longer than usual."""
-    return bool(verdict["causes"]) and verdict["causes"][0]["fault"] in DELAYS
 
 
 def test_healthy_windows_raise_no_alarm(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from collections import defaultdict
 from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
-from collector.diagnose.significance import share_decades
 from collector.diagnose.visits import Operation, Step, Visit, place
 from collector.diagnose.window import Window
 from collector.model import Record
@@ -39,7 +38,7 @@ def _templates(window: Window) -> list[Finding]:
         healthy_visits = known.visits if known else 0
         logged = window.known.errors_logged.get((operation.service, identity))
         healthy_hits = min(logged.traces if logged else 0, healthy_visits)
-        decades = share_decades(
+        decades = window.share_decades(
             len(visits),
             len(window.by_operation.get(operation, visits)),
             healthy_hits,
@@ -93,7 +92,7 @@ def _statuses(window: Window) -> list[Finding]:
             continue
         known = window.known.operations.get(operation)
         healthy_errors, healthy_visits = (known.errors, known.visits) if known else (0, 0)
-        decades = share_decades(len(failed), len(visits), healthy_errors, healthy_visits, rare=True)
+        decades = window.share_decades(len(failed), len(visits), healthy_errors, healthy_visits, rare=True)
         if decades <= 0:
             continue
         said = _said(failed[0].node.record)

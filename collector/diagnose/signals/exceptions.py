@@ -12,7 +12,6 @@ from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, quote
 from collector.diagnose.raised import Raised, raised_in
-from collector.diagnose.significance import share_decades
 from collector.diagnose.window import Window
 from collector.model import Evidence
 
@@ -40,7 +39,7 @@ def _finding(window: Window, records: list[Raised]) -> Finding:
     healthy_visits = known.visits if known else 0
     healthy_hits = window.known.exceptions.get(first.key, 0)
     seen = window.by_operation[operation]
-    decades = share_decades(
+    decades = window.share_decades(
         len(same), len(seen), min(healthy_hits, healthy_visits), healthy_visits, rare=True
     )
     where = f" at {first.location}" if first.location else ""

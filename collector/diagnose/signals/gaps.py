@@ -14,6 +14,7 @@ from typing import Final, Literal
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of, length, times
 from collector.diagnose.profile import gap_ns
 from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
+from collector.diagnose.significance import corrected
 from collector.diagnose.visits import Edge, Visit
 from collector.diagnose.window import Window
 from collector.model import Evidence
@@ -37,7 +38,9 @@ def find(window: Window) -> list[Finding]:
         edge: shift
         for edge, seen in window.seen.edges.items()
         if (known := window.known.edges.get(edge))
-        and (shift := shift_of(seen.gap, seen.traces, known.gap, known.traces))
+        and (
+            shift := shift_of(seen.gap, seen.traces, known.gap, known.traces, one_request=window.is_one_trace)
+        )
     }
     if not shifts:
         return []
@@ -57,7 +60,7 @@ def find(window: Window) -> list[Finding]:
             # What a caller explains is not also its callees'.
             edges = {e: s for e, s in edges.items() if e.caller not in callers}
         if any(edge in moved for edge in edges):
-            finding = _finding(window, service, role, edges, moved, drift, waits)
+            finding = _finding(window, service, role, edges, moved, drift, waits, len(shifts))
             found += [finding] if finding is not None else []
     return found
 
@@ -99,12 +102,17 @@ def _finding(
     moved: Mapping[Edge, Shift],
     drift: float,
     waits: Mapping[Edge, list[Visit]],
+    ways: int,
 ) -> Finding | None:
     own = {edge: shift for edge, shift in edges.items() if edge in moved}
     whole = pooled(own.values())
     worst = max(own, key=lambda edge: own[edge].decades(drift))
     decades = max(whole.decades(drift), own[worst].decades(drift))
     decades *= len(own) / len(edges)  # ways that are as usual speak against it
+    if window.is_one_trace:
+        # Of one request the way that was the slowest by chance is among those that were looked at; in a
+        # stretch of time ways do not become longer one by one.
+        decades = corrected(decades, ways)
     if window.is_one_trace and own[worst].excess_ns(drift) < SHARE_OF_TRACE_MIN * window.usual_duration_ns:
         return None
     known = window.known.edges[worst].gap

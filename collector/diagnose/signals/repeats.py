@@ -11,7 +11,6 @@ from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.profile import OperationProfile
-from collector.diagnose.significance import share_decades
 from collector.diagnose.visits import Operation, Step, Visit, name_of
 from collector.diagnose.window import Window
 
@@ -37,20 +36,21 @@ def find(window: Window) -> list[Finding]:
                     calls = [step for step in visit.steps if step.token == token]
                     too_many.setdefault(token, []).append((visit, calls))
         for token, runs in too_many.items():
-            finding = _judge(operation, known, token, runs, len(visits))
+            finding = _judge(window, operation, known, token, runs, len(visits))
             if finding is not None:
                 found.append(finding)
     return found
 
 
 def _judge(
+    window: Window,
     operation: Operation,
     known: OperationProfile,
     token: str,
     runs: list[tuple[Visit, list[Step]]],
     passed: int,
 ) -> Finding | None:
-    decades = share_decades(len(runs), passed, 0, known.visits)
+    decades = window.share_decades(len(runs), passed, 0, known.visits)
     if decades <= 0:
         return None
     visit, calls = max(runs, key=lambda run: len(run[1]))

@@ -17,7 +17,6 @@ from msgspec import structs
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
 from collector.diagnose.profile import OperationProfile
-from collector.diagnose.significance import share_decades
 from collector.diagnose.visits import (
     BEGIN,
     CALL,
@@ -63,7 +62,9 @@ def find(window: Window) -> list[Finding]:
         for (before, after), taken in turns.items():
             is_call = before.startswith((CALL, BEGIN[CALL]))
             lost = window.spans_lost if is_call else window.lines_lost
-            finding = _judge(operation, known, before, after, taken, passed[before], len(visits), lost)
+            finding = _judge(
+                window, operation, known, before, after, taken, passed[before], len(visits), lost
+            )
             callee = finding and _unanswered_by(operation, finding)
             if finding is not None and callee:
                 finding = _unanswered(finding, operation, callee)
@@ -106,6 +107,7 @@ def _unusual(
 
 
 def _judge(
+    window: Window,
     operation: Operation,
     known: OperationProfile,
     before: str,
@@ -130,7 +132,7 @@ def _judge(
     # the turn must have become more frequent among all runs too.
     if len(visits) * known.visits <= MORE_OFTEN_MIN * healthy_taken * runs:
         return None
-    decades = share_decades(len(taken), passed, healthy_taken, healthy)
+    decades = window.share_decades(len(taken), passed, healthy_taken, healthy)
     if decades <= 0:
         return None
     usual = missing or max(sorted(nexts), key=nexts.__getitem__)

@@ -11,7 +11,6 @@ from collections import defaultdict
 from typing import Final
 
 from collector.diagnose.findings import EVIDENCE_MAX, Finding, evidence, instance_of
-from collector.diagnose.significance import share_decades
 from collector.diagnose.visits import LOG, Operation, Step, Visit, place
 from collector.diagnose.window import Window
 
@@ -49,7 +48,7 @@ def _judge(
     known = window.known.operations[operation]
     visits = list({id(visit): visit for visit, _ in lines}.values())
     healthy = known.takes.get(token, 0)
-    decades = share_decades(
+    decades = window.share_decades(
         len(visits), len(window.by_operation[operation]), healthy, known.visits, rare=True
     )
     first = min((step for _, step in lines), key=lambda step: (step.at_ns, step.record.uid))

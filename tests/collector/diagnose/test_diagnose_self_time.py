@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from collector.diagnose.baseline import Baseline
-from collector.diagnose.engine import diagnose_trace, diagnose_window
+from collector.diagnose.engine import diagnose_trace, diagnose_window, judge_trace
 from collector.model import ExceptionInfo
 
 RAISED = """Traceback (most recent call last):
@@ -35,19 +35,22 @@ def payment(plans: Any, ms: float, *, raises: bool) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("ms", "fault"),
+    ("ms", "is_explained"),
     [
-        (0.95, "exception"),  # raising, formatting and logging it takes as long
-        (60, "slow"),  # nothing that is done for an exception does
+        (0.95, True),  # raising, formatting and logging it takes as long
+        (60, False),  # nothing that is done for an exception does
     ],
 )
-def test_what_an_exception_costs_is_no_delay(shop: Any, plans: Any, ms: float, fault: str) -> None:
+def test_what_an_exception_costs_is_no_delay(shop: Any, plans: Any, ms: float, is_explained: bool) -> None:
     """A run of microseconds is longer by far when it raises, and that is not what is wrong with it."""
     baseline = Baseline()
     baseline.learn(shop.traces(40, payment(plans, 0.065, raises=False)))
-    cause = diagnose_trace(shop.trace(payment(plans, ms, raises=True)), baseline).causes[0]
-    assert (cause.service, cause.fault) == ("payments", fault)
+    judgement = judge_trace(shop.trace(payment(plans, ms, raises=True)), baseline)
+    cause = judgement.verdict.causes[0]
+    assert (cause.service, cause.fault) == ("payments", "exception")
     assert {"exceptions", "self_time"} <= set(cause.signals)
+    (delay,) = [found for found in judgement.suspects[0].findings if found.signal == "self_time"]
+    assert (delay.explained_by is not None) == is_explained
 
 
 def test_a_short_run_that_raises_nothing_may_still_be_slow(shop: Any, plans: Any) -> None:

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.diagnose.shifts import Shift, common_drift, pooled, shift_of
-from collector.diagnose.significance import DECADES_MAX, corrected, share_decades, shift_decades
+from collector.diagnose.significance import (
+    DECADES_MAX,
+    believed,
+    corrected,
+    longest_decades,
+    share_decades,
+    shift_decades,
+)
 from collector.diagnose.spread import Spread
 
 counts = st.integers(0, 400)
@@ -82,6 +89,52 @@ def test_what_goes_wrong_is_not_expected_of_the_unknown() -> None:
     """An error in an operation that was never seen is a surprise, another way of going on is not."""
     assert share_decades(1, 1, 0, 0) < 0.5 < 1.0 < share_decades(1, 1, 0, 0, rare=True)
     assert share_decades(88, 88, 8, 8, rare=True) < 1.0  # always so while healthy: no news
+
+
+@given(counts, counts, counts)
+def test_a_rule_is_more_surprising_to_break_the_longer_it_was_kept(few: int, more: int, hits: int) -> None:
+    """And what healthy runs do as well is no breach of any."""
+    shorter, longer = (share_decades(1, 1, 0, healthy, by_rule=True) for healthy in (few, few + more))
+    assert 0 <= shorter <= longer + 1e-9
+    assert shorter >= share_decades(1, 1, 0, few)
+    seen = (1, 1, min(hits, few) + 1, few + 1)
+    assert share_decades(*seen, by_rule=True) == share_decades(*seen)
+
+
+def test_half_of_what_never_happened_never_does() -> None:
+    """The mixture, drawn and counted: programs with the rule, and those that just did not break it."""
+    rng = random.Random(9)
+    worth = 40 / (1 + 39 * 0.02)
+    chances = [0.0 if rng.random() < 0.5 else rng.betavariate(0.5, 0.5) for _ in range(400_000)]
+    kept = [(1 - chance) ** worth for chance in chances]
+    broken = sum(chance * weight for chance, weight in zip(chances, kept, strict=True)) / sum(kept)
+    assert share_decades(1, 1, 0, 40, by_rule=True) == pytest.approx(-math.log10(broken), abs=0.05)
+
+
+@given(st.integers(1, 6), st.integers(1, 400))
+def test_the_longest_of_all_are_as_rare_as_any_other_choice(count: int, healthy: int) -> None:
+    """So many of all of them, whatever lengths of time are like."""
+    assert longest_decades(count, healthy) == pytest.approx(math.log10(math.comb(count + healthy, count)))
+
+
+@given(st.floats(0, 30), st.floats(0, 30), st.floats(0, 30))
+def test_beyond_what_counting_proves_a_length_is_believed_less(
+    low: float, high: float, proven: float
+) -> None:
+    """A longer delay is still more of a surprise."""
+    low, high = sorted((low, high))
+    assert believed(low, proven) <= believed(high, proven) <= high
+    assert believed(low, math.inf) == low
+
+
+def test_one_request_proves_less_than_a_stretch_of_time() -> None:
+    """Its delay may be the machine's; in a stretch of time others would show it, too."""
+    healthy = made([1e6 * (1 + number % 7 / 10) for number in range(40)])
+    alone, among_others = (
+        shift_of(made([64e6]), 1, healthy, 40, one_request=one_request) for one_request in (True, False)
+    )
+    assert alone is not None and among_others is not None
+    assert math.log10(41) < alone.decades() < among_others.decades() - 2
 
 
 @given(st.floats(0, 30), st.integers(1, 10_000), st.integers(1, 10_000))

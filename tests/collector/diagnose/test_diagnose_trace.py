@@ -60,6 +60,30 @@ def test_a_fault_is_named_by_service_kind_and_place(
     assert verdict.traces_compared == 40
 
 
+@pytest.mark.parametrize(
+    ("name", "service", "fault"),
+    [("missing_step", "orders", "missing_step"), ("error_line", "orders", "error")],
+)
+@pytest.mark.parametrize("stalled", ["hold items", "authorise", "/shop/Reserve"])
+def test_what_healthy_runs_never_do_is_named_before_a_stall(
+    name: str, service: str, fault: str, stalled: str, shop: Any, faults: Any, plans: Any, baseline: Baseline
+) -> None:
+    """A machine holds up an order now and then by several times its length; no machine leaves out a step."""
+    plan = getattr(faults, name)().edited(stalled, lambda call: plans.slower(call, 60))
+    cause = first(diagnose_trace(shop.trace(plan), baseline))
+    assert (cause.service, cause.fault) == (service, fault)
+
+
+def test_a_step_that_healthy_runs_leave_out_as_well_is_not_named_before_a_delay(
+    new_shop: Any, faults: Any, plans: Any
+) -> None:
+    """It is no rule of the program, so that the delay is more of a surprise."""
+    shop, baseline = new_shop(4), Baseline()
+    baseline.learn([*shop.traces(30), *shop.traces(4, faults.missing_step()), *shop.traces(6)])
+    plan = faults.missing_step().edited("find stock", lambda call: plans.slower(call, 300))
+    assert diagnose_trace(shop.trace(plan), baseline).services[:1] == ["inventory"]
+
+
 def test_a_killed_process_is_named_with_its_last_words(shop: Any, faults: Any, baseline: Baseline) -> None:
     """The span that never ended, the line before it, and the place of that line."""
     cause = first(diagnose_trace(shop.trace(faults.crash(), killed=True), baseline))

@@ -1,0 +1,1 @@
+"""Where a running system loses the context: what arrived without it, and what it probably belongs to."""
