@@ -34,6 +34,7 @@ from tracing.spool.reader import (
     sent_offset,
 )
 from tracing.spool.tail import Tail
+from tracing.spool.untold import untold
 
 # A process that makes a directory needs milliseconds; what is unfinished after an hour died on the way.
 UNFINISHED_AGE_S_MAX: Final = 3600.0
@@ -235,7 +236,7 @@ def _is_dead(path: Path) -> bool:
 
 
 def _close_for_the_dead(path: Path) -> bool:
-    """End a spool whose owner could not: say `killed`, with the time of its last write.
+    """End a spool whose owner could not: say what it had not told, and `killed`, at the time of its last write.
 
     Returns:
         Whether the spool has a close line now; on a full disk it has not, and is closed another time.
@@ -245,6 +246,18 @@ def _close_for_the_dead(path: Path) -> bool:
         return not segment_paths(path)  # nothing at all, or nothing that could be understood
     try:
         if not tail.is_closed:
+            for loss in untold(path):
+                if not tail.tells(loss):  # killed between the line and the note that it is written
+                    tail.append(
+                        loss_line(
+                            tail.service,
+                            tail.modified_ns,
+                            reason=loss.reason,
+                            count=loss.count,
+                            begin=loss.begin,
+                            end=loss.end,
+                        )
+                    )
             tail.append(
                 close_line(
                     tail.service,

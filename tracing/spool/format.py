@@ -216,6 +216,12 @@ def loss_line(service: str, timestamp_ns: int, *, reason: str, count: int, begin
     )
 
 
+def tells_loss(data: bytes, reason: str, count: int, begin: int, end: int) -> bool:
+    """Whether one of these whole lines is the loss line of just this loss."""
+    told = dumps({sc.LOSS: {"reason": reason, "count": count, "from": begin, "to": end}})[1:-1]
+    return any(told in line and b'"kind":"loss"' in line[:512] for line in data.split(b"\n"))
+
+
 def close_line(service: str, timestamp_ns: int, *, count: int, end_offset: int, ended: str) -> bytes:
     """Write the line that ends a spool.
 

@@ -30,6 +30,7 @@ from tracing.spool.limits import SpoolLimits
 from tracing.spool.losses import KEEP_ALL, KEEP_NONE, Losses, severity_floor
 from tracing.spool.memory import MemoryTail
 from tracing.spool.reader import whole_lines
+from tracing.spool.untold import keep_untold
 from tracing.spool.usage import ServiceUsage, free_bytes
 
 # How many bytes go the short way before the long way looks at bounds, disk and directory again:
@@ -184,7 +185,7 @@ class Incarnation:
     def note_loss(self, reason: str, count: int, begin: int, end: int) -> None:
         """Count records that are missing, and have a loss line say so."""
         with self.lock:
-            self.losses.note(reason, count, begin, end)
+            self._note(reason, count, begin, end)
 
     def note_thinned(self, count: int) -> None:
         """Count records that were given up to make room; their loss lines are in their places."""
@@ -243,7 +244,7 @@ class Incarnation:
         self._settle_bounds()
         if severity_number < self.severity_min:
             reason = "over_bound" if self.is_on_disk else "memory_full"
-            self.losses.note(reason, 1, self.position, self.position)
+            self._note(reason, 1, self.position, self.position)
             self._write_losses()
         else:
             self._append(line)
@@ -297,7 +298,7 @@ class Incarnation:
         end_offset = directory.end_offset()
         if end_offset < self.position:
             count = self.lines - directory.header.first_line - directory.lines_left()
-            self.losses.note("deleted", count, end_offset, self.position)
+            self._note("deleted", count, end_offset, self.position)
             self.resumed_at.append(self.position)
 
     def _next_segment(self) -> None:
@@ -341,7 +342,7 @@ class Incarnation:
             self._to_memory(header.first_offset, lines)
         if header.first_line:
             # How much of it had been sent only the collector knows; this is the most it can be.
-            self.losses.note("deleted", header.first_line, 0, header.first_offset)
+            self._note("deleted", header.first_line, 0, header.first_offset)
 
     def _make_directory(self, header: SegmentHeader, lines: bytes) -> None:
         made = OwnDirectory.create(self._service_path, header, self._limits, lines)
@@ -375,6 +376,18 @@ class Incarnation:
         room_bytes = 0 if self.directory is None else self.directory.room_bytes
         self._usage.measure(self.position, room_bytes)
 
+    def _note(self, reason: str, count: int, begin: int, end: int) -> None:
+        self.losses.note(reason, count, begin, end)
+        self._keep_untold()
+
+    def _keep_untold(self) -> None:
+        """Have what no loss line says yet survive this process."""
+        if self.directory is not None:
+            try:
+                keep_untold(self.directory.path, self.losses.pending())
+            except OSError:
+                pass  # no room, or the directory is being made again: the loss line will say it all the same
+
     def _write_losses(self, *, all_of_them: bool = False) -> None:
         now_s = time.monotonic()
         is_full = self.severity_min == KEEP_NONE
@@ -390,6 +403,8 @@ class Incarnation:
                     end=loss.end,
                 )
             )
+        if losses:  # only now: told twice is found out by who adopts this, told never is not
+            self._keep_untold()
 
     def _append(self, line: bytes) -> None:
         """Put a line where lines go at present, whatever its severity."""

@@ -77,6 +77,10 @@ class Losses:
         due, self._pending = list(self._pending.values()), {}
         return due
 
+    def pending(self) -> list[Loss]:
+        """Return what no loss line has said yet, a loss a reason; it stays to be handed over."""
+        return list(self._pending.values())
+
     @property
     def is_any_pending(self) -> bool:
         """Whether a loss waits to be written down."""

@@ -6,7 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-from tracing.spool.format import has_close_line, service_of
+from tracing.spool.format import has_close_line, service_of, tells_loss
+from tracing.spool.losses import Loss
 from tracing.spool.reader import Segment, end_offset, open_segment, segment_paths
 
 
@@ -31,6 +32,7 @@ class Tail:
         self.lines = segment.header.first_line + data.count(b"\n")
         self.end_offset = end_offset(segment.header, data)
         self.is_closed = has_close_line(data)
+        self._data = data
         self.modified_ns = status.st_mtime_ns
 
     @classmethod
@@ -42,6 +44,10 @@ class Tail:
             return None
         segment.close()
         return cls(segment)
+
+    def tells(self, loss: Loss) -> bool:
+        """Whether a loss line in the last segment says this very loss."""
+        return tells_loss(self._data, loss.reason, loss.count, loss.begin, loss.end)
 
     def append(self, line: bytes) -> None:
         """Put a line after the last whole one, over a torn one, whose call never returned.

@@ -13,8 +13,11 @@ import pytest
 
 from tracing.spool import Spool
 from tracing.spool.adoption import UNFINISHED_AGE_S_MAX, Claim, delete_spool, spools
+from tracing.spool.format import LOSS_REASONS, loss_line
 from tracing.spool.locks import is_held, try_lock
+from tracing.spool.losses import Loss
 from tracing.spool.reader import READ_BYTES, segment_paths, sent_offset
+from tracing.spool.untold import keep_untold, read_untold, untold_text
 
 OpenOrders = Callable[..., Spool]
 
@@ -52,6 +55,51 @@ def test_a_living_owner_is_alive(open_orders: OpenOrders, root: Path, helpers: A
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert helpers.special_lines(path, "close") == []
+
+
+def test_what_a_killed_owner_shed_is_told_by_its_adopter(
+    open_orders: OpenOrders, root: Path, helpers: Any
+) -> None:
+    """Near the bound a loss line comes once a minute; what was shed since dies with nobody."""
+    spool = open_orders(service_bytes_max=65_536, segment_bytes_max=8_192, recheck_interval_s=0.0)
+    line = helpers.line("x" * 200)
+    path = leave_behind(spool, root, [line] * 1_000)
+    told_by_owner = sum(loss["count"] for loss in helpers.special_lines(path, "loss"))
+    kept = len(helpers.messages(path))
+    assert kept + told_by_owner < 1_000, "all of it was told before the kill: nothing is left to be tested"
+    claimed(path).release()
+    claimed(path).release()
+    losses = helpers.special_lines(path, "loss")
+    assert kept + sum(loss["count"] for loss in losses) == 1_000
+    assert {loss["reason"] for loss in losses} == {"over_bound"}
+
+
+def test_a_loss_is_not_told_twice(open_orders: OpenOrders, root: Path, helpers: Any) -> None:
+    """The owner was killed after its loss line, before it could note that it is written."""
+    spool = open_orders()
+    path = leave_behind(spool, root, [helpers.line("m")])
+    end = segment_paths(path)[0].stat().st_size
+    loss = Loss("over_bound", 7, 100, 200)
+    told = loss_line("orders", 1, reason="over_bound", count=7, begin=100, end=200)
+    with segment_paths(path)[0].open("ab") as segment:
+        segment.write(told)
+    assert segment_paths(path)[0].stat().st_size > end
+    keep_untold(path, [loss, Loss("damaged", 1, 0, 5)])
+    claimed(path).release()
+    assert [(one["reason"], one["count"]) for one in helpers.special_lines(path, "loss")] == [
+        ("over_bound", 7),
+        ("damaged", 1),
+    ]
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"nonsense", untold_text([Loss("damaged", 1, 0, 5)])[:18]])
+def test_what_is_no_note_of_losses_says_nothing(spoiled: bytes) -> None:
+    """Half written, overwritten, or a reason that nobody knows."""
+    assert read_untold(spoiled) == []
+    assert read_untold(untold_text([Loss("bad luck", 1, 0, 5)])) == []
+    several = [Loss(reason, 10**15, 10**17, 10**18) for reason in LOSS_REASONS]
+    assert read_untold(untold_text(several)) == several
+    assert len(untold_text(several)) == len(untold_text([]))
 
 
 def test_whether_a_lock_is_held_can_be_seen_without_taking_it(tmp_path: Path) -> None:
