@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from tracing.logs.direct import is_of_logging, looks_like_logging, short_way
 from tracing.logs.records import write_carefully, write_usual
 from tracing.semconv import normal_level
 
@@ -26,13 +27,15 @@ class Capture:
     """Sees every record of every logger, whatever its handlers, by wrapping `Logger.callHandlers`.
 
     Handlers come and go: `dictConfig` and Celery replace them, `propagate=False` keeps records from the
-    root's. All records that pass a logger's level and filters come through this one method.
+    root's. All records that pass a logger's level and filters come through this one method; `direct` keeps
+    those from being made that nobody else would look at.
     """
 
     def __init__(self) -> None:
         self.installed = False
         self._asked = False
         self._original: _CallHandlers | None = None
+        self._ours: _CallHandlers | None = None
 
     def install(self, level: str | None) -> None:
         """Start to see records; with `level`, those from that level on although the root's is higher."""
@@ -43,11 +46,14 @@ class Capture:
         self.installed = True
         if self._original is None:  # else our wrapper still sits under somebody else's
             original = self._original = logging.Logger.callHandlers
-            _set_call_handlers(self._wrapper(original))
+            self._ours = self._wrapper(original)
+            _set_call_handlers(self._ours)
+        short_way.install(self._ours, is_last=is_of_logging(self._original))
 
     def remove(self) -> None:
         """Put `Logger.callHandlers` and the root's level back, where nobody has changed them since."""
         self.installed = self._asked = False
+        short_way.remove()
         root = logging.getLogger()
         if isinstance(root.level, _AskedLevel):
             root.setLevel(root.level.before)
@@ -66,7 +72,7 @@ class Capture:
 
         # When a handler of the program fails, logging prints the stack above its own frames, which it knows
         # by their file. Ours is to be one of them, so that what is printed stays as it was.
-        callHandlers.__code__ = callHandlers.__code__.replace(co_filename=logging.__file__)
+        looks_like_logging(callHandlers)
         setattr(callHandlers, _MARK, True)
         return callHandlers
 

@@ -11,6 +11,7 @@ from tracing import fastline
 from tracing import semconv as sc
 from tracing.line import encode
 from tracing.logs.capture import capture
+from tracing.logs.direct import short_way
 from tracing.logs.records import fuse, line_of, write
 from tracing.settings import Settings
 from tracing.sink import slot
@@ -48,6 +49,9 @@ class LogHandler(logging.Handler):
         """Write one record; one that the capture of this process has seen is not written again."""
         if slot.active and not (capture.installed and record.process == os.getpid()):
             write(record)
+
+
+short_way.unconcerned.add(LogHandler)  # which leaves to the capture what that sees
 
 
 class JsonFormatter(logging.Formatter):

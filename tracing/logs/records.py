@@ -90,17 +90,17 @@ _Place = tuple[bytes, bytes, bytes]
 _places: Final[dict[tuple[str, str, int], _Place]] = {}
 
 
-def _place(record: logging.LogRecord) -> _Place:
+def _place(name: str, pathname: str, lineno: int, function: str | None) -> _Place:
     """Make the pieces of a call site, for this and all later calls.
 
     Raises:
         orjson.JSONEncodeError: a name that UTF-8 cannot carry.
     """
-    logger = fastline.logger(record.name) if record.name else b""
-    source = fastline.source(record.pathname, record.lineno, record.funcName)
+    logger = fastline.logger(name) if name else b""
+    source = fastline.source(pathname, lineno, function)
     if len(_places) >= PLACES_MAX:  # code that is generated anew all the time
         _places.clear()
-    made = _places[record.name, record.pathname, record.lineno] = (logger, source, logger + source + b"}\n")
+    made = _places[name, pathname, lineno] = (logger, source, logger + source + b"}\n")
     return made
 
 
@@ -129,17 +129,50 @@ class _Here:
 def write_usual(record: logging.LogRecord) -> bool:
     """Write the line of the usual record; False: it is not one, `write` knows what to do. Never raises.
 
-    Usual: a level with a name of OpenTelemetry's, a text with texts and numbers put into it, no exception,
-    no `extra=`, in a span of ours or in none. No code of the program runs in here, so nothing can recurse.
-    Several calls are spelled out, since a call costs as much as what it would do, and the record's
-    dictionary is asked for last, since asking makes it.
+    Usual: no exception, no stack, no `extra=`, and a usual call (`write_call`).
     """
     try:
-        if record.exc_info or record.stack_info:
-            return False
-        head, number = slot.log_heads[record.levelname]
-        template: Any = record.msg
-        args: Any = record.args
+        return (
+            not record.exc_info
+            and not record.stack_info
+            and len(record.__dict__) == _OWN_COUNT
+            and write_call(
+                record.name,
+                record.levelname,
+                record.msg,
+                record.args,
+                record.pathname,
+                record.lineno,
+                record.funcName,
+                record.created,
+            )
+        )
+    except Exception:
+        return False  # a record that lacks something
+
+
+def write_call(
+    name: str,
+    levelname: str,
+    template: Any,
+    args: Any,
+    pathname: str,
+    lineno: int,
+    function: str | None,
+    created: float,
+) -> bool:
+    """Write the line of a usual log call; False: it is none, and nothing is written. Never raises.
+
+    Usual: a level with a name of OpenTelemetry's, a text with texts and numbers put into it, in a span of
+    ours or in none. No code of the program runs in here, so nothing can recurse. Several calls are spelled
+    out, since a call costs as much as what it would do.
+
+    Args:
+        name, levelname, template, args, pathname, lineno, function: as a `logging.LogRecord` has them.
+        created: epoch seconds.
+    """
+    try:
+        head, number = slot.log_heads[levelname]
         if template.__class__ is not str:
             return False
         redactor = slot.redactor
@@ -174,20 +207,21 @@ def write_usual(record: logging.LogRecord) -> bool:
             elif WANTED_TRACE_ID in context or CORRELATION_ID in context or declared.baggage:
                 return False
 
-        logger, source, end = _places.get((record.name, record.pathname, record.lineno)) or _place(record)
+        logger, source, end = _places.get((name, pathname, lineno)) or _place(
+            name, pathname, lineno, function
+        )
         fields = get_fields()
         if fields is not NO_FIELDS:
             if fields.encoded is None:
                 return False
             end = b"%b%b%b}\n" % (logger, fields.encoded, source)
-        created = record.created
         second = int(created)
         known_second, text = fastline.known_second
         if second != known_second:
             text = second_text(second)
         nanoseconds = int((created - second) * 1e9)
         line = b'%b%09dZ"%b%b,"message":%b%b' % (text, nanoseconds, head, ids, dumps(message), end)
-        if len(line) > LINE_BYTES_MAX or len(record.__dict__) != _OWN_COUNT:
+        if len(line) > LINE_BYTES_MAX:
             return False
         slot.sink.write(line, number)
     except Exception:
@@ -238,7 +272,9 @@ def _joined(
         redactor.looks_innocent(message) and redactor.attributes_look_innocent(attributes, encoded)
     ):
         return None
-    place = _places.get((record.name, record.pathname, record.lineno)) or _place(record)
+    place = _places.get((record.name, record.pathname, record.lineno)) or _place(
+        record.name, record.pathname, record.lineno, record.funcName
+    )
     line = b"".join(
         (
             fastline.stamp(timestamp_ns(record)),
