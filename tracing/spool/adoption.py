@@ -236,7 +236,7 @@ def _is_dead(path: Path) -> bool:
 
 
 def _close_for_the_dead(path: Path) -> bool:
-    """End a spool whose owner could not: say what it had not told, and `killed`, at the time of its last write.
+    """End a spool whose owner could not: what it had not told, and `killed`, at the time of its last write.
 
     Returns:
         Whether the spool has a close line now; on a full disk it has not, and is closed another time.
