@@ -128,6 +128,9 @@ class Settings(BaseSettings):
         ge=1024,
         description="longest request body; OTLP senders stay below 4 MiB",
     )
+    unpacked_bytes_max: ByteSize = Field(
+        default=ByteSize(64 * _MIB), ge=1024, description="longest request body once it is unpacked"
+    )
     in_flight_bytes_max: ByteSize = Field(
         default=ByteSize(64 * _MIB), ge=1024, description="all request bodies that are held in memory at once"
     )

@@ -12,7 +12,7 @@ from collector.client import IMPORT_HEADERS, import_bodies
 from collector.datadir import DataDirectory
 from collector.errors import Refused
 from collector.indexing import Indexer, IndexLimits
-from collector.intake import Intake, open_log
+from collector.intake import Intake, IntakeLimits, open_log
 from collector.ledger import Ledger
 from collector.service.housekeeping import Housekeeping
 from collector.service.mending import Mending
@@ -48,7 +48,8 @@ class Pipeline:
         self.store = store
         self.ledger = ledger
         self.wal = wal
-        self.intake = Intake(wal, ledger, existing=store.existing)
+        limits = IntakeLimits(unpacked_bytes_max=int(settings.unpacked_bytes_max))
+        self.intake = Intake(wal, ledger, limits=limits, existing=store.existing)
         self.tail = Tail()
         self.indexer = Indexer(
             wal,
