@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, Unpack
 
-from collector.api import exports, rates, shapes, templates, views
+from collector.api import contexts, exports, rates, shapes, templates, views
 from collector.api.asking import Asking
 from collector.api.causes import CauseAnswers
 from collector.api.events import ChangeAnswers, FindingAnswers, Write
@@ -79,7 +79,7 @@ class Answers(Asking):
         self.dead_letters = DeadLetterAnswers.of(store)
         self.changes = ChangeAnswers(store, clock_ns, write)
         self.findings = FindingAnswers(store, clock_ns)
-        status_of = ledger.trace_status if ledger is not None else None
+        status_of = self._status_of = ledger.trace_status if ledger is not None else None
         self._causes = CauseAnswers(store, status_of=status_of, measures=measures)
         self._store = store
         self._ledger = ledger
@@ -295,6 +295,27 @@ class Answers(Asking):
             condition=self.condition(**deployment),
             measure=self.condition(environment=deployment.get("environment")),
             explain=explain,
+        )
+
+    def context_losses(
+        self, *, start: str | int | None = None, end: str | int | None = None, service: str | None = None
+    ) -> JsonObject:
+        """Where the context was lost (`context_shapes.ContextLossesObject`).
+
+        Args:
+            start, end: the time range; by default the last hour.
+            service: only places in it, or whose probable parent is in it.
+        Raises:
+            QueryError: a time cannot be understood, or the range is empty.
+        """
+        start_ns, end_ns = self._window(start, end)
+        return contexts.context_losses(
+            self._store,
+            start_ns,
+            end_ns,
+            now_ns=self._clock_ns(),
+            service=service,
+            status_of=self._status_of,
         )
 
     def services(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from collector.api import catalogue_events, catalogue_letters, exports, shapes
+from collector.api import catalogue_contexts, catalogue_events, catalogue_letters, exports, shapes
 from collector.api.answers import PAGE_RECORDS_MAX
 from collector.api.operations import Order, Page, Question, Removal, Stream
 from collector.api.parameters import Parameter
@@ -247,6 +247,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         ask=lambda answers, given: answers.ledger(),
         answer=shapes.LedgerObject,
     ),
+    *catalogue_contexts.QUESTIONS,
     *catalogue_events.QUESTIONS,
     *catalogue_letters.QUESTIONS,
 )

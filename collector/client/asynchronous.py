@@ -58,6 +58,7 @@ class AsyncCollectorClient:
         self.logs = self._awaited(client.logs)
         self.facets = self._awaited(client.facets)
         self.root_cause = self._awaited(client.root_cause)
+        self.context_losses = self._awaited(client.context_losses)
         self.services = self._awaited(client.services)
         self.operations = self._awaited(client.operations)
         self.rates = self._awaited(client.rates)

@@ -188,6 +188,12 @@ class CollectorClient:
             **deployment,
         )
 
+    def context_losses(
+        self, *, start: Time = None, end: Time = None, service: str | None = None
+    ) -> JsonObject:
+        """Where the context was lost; see `Answers.context_losses`."""
+        return self._ask("context-losses", start=_time(start), end=_time(end), service=service)
+
     def services(
         self,
         *,

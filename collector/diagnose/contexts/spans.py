@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from collector.diagnose.contexts.chance import Stretches
 from collector.diagnose.visits import operation_name
 from collector.model import Record, SpanNode, Trace
 
 SPOOL_ID_CHARS: Final = 32
+CROWD_MAX: Final = 200  # spans that are looked through for one that was going on at a moment
 
 
 class Place(NamedTuple):
@@ -69,6 +72,30 @@ class Spans:
             if one.parent is not None and not one.parent.inferred:
                 counts[place_of(one.parent)] += 1
         return counts
+
+
+class Course:
+    """Spans of one sort in the order in which they began, for questions about moments.
+
+    Attributes:
+        busy: when any of them was going on.
+    """
+
+    def __init__(self, seen: Iterable[Seen]) -> None:
+        self._seen = sorted(seen, key=lambda one: one.node.record.timestamp_ns)
+        self._begins = [one.node.record.timestamp_ns for one in self._seen]
+        self.busy = Stretches((one.node.record.timestamp_ns, one.node.record.end_ns) for one in self._seen)
+
+    def at(self, time_ns: int, off_ns: int = 0) -> Iterator[Seen]:
+        """Those that were going on, the one that began last first; of a crowd only the last to begin.
+
+        Args:
+            off_ns: how far the clocks may be apart.
+        """
+        after = bisect_right(self._begins, time_ns + off_ns)
+        for one in reversed(self._seen[max(0, after - CROWD_MAX) : after]):
+            if time_ns <= one.node.record.end_ns + off_ns:
+                yield one
 
 
 def place_of(node: SpanNode) -> Place:

@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from collector.api import views
 from collector.api.answers import Answers
 from collector.api.letters import DeadLetterAnswers
@@ -198,6 +200,48 @@ def event_answers() -> dict[str, JsonObject]:
     return {"listChanges": answers.changes.list(), "listFindings": answers.findings.list()}
 
 
+def context_answers() -> dict[str, JsonObject]:
+    """Likewise about messages that stopped to carry the context."""
+    store = MemoryStore()
+    store.append([record for number in range(8) for record in _charge(number, is_kept=number < 4)])
+    store.refresh()
+    answers = Answers(store, clock_ns=lambda: START_NS + 120_000 * MS)
+    return {"listContextLosses": answers.context_losses(start=START_NS + 4_000 * MS)}
+
+
+def _charge(number: int, *, is_kept: bool) -> list[Record]:
+    """One order a second, and the charge for it."""
+    at_ns, message = number * 1_000 * MS, {"messaging.destination.name": "payments"}
+    trace_id, own_id = f"{number + 1:032x}", f"{number + 101:032x}"
+    queued = _record(
+        "gateway",
+        1000 + number,
+        at_ns,
+        kind="span",
+        span_id=f"{number + 1:016x}",
+        name="send payments",
+        span_kind="PRODUCER",
+        duration_ns=MS,
+        attributes=message,
+    )
+    charged = _record(
+        "orders",
+        1000 + number,
+        at_ns + 20 * MS,
+        kind="span",
+        span_id=f"{number + 101:016x}",
+        parent_span_id=queued.span_id if is_kept else None,
+        name="charge",
+        span_kind="CONSUMER",
+        duration_ns=5 * MS,
+        attributes=message,
+    )
+    return [
+        msgspec.structs.replace(queued, trace_id=trace_id),
+        msgspec.structs.replace(charged, trace_id=trace_id if is_kept else own_id),
+    ]
+
+
 def example_answers() -> dict[str, JsonObject]:
     """One answer for each question, by the question's name."""
     store = MemoryStore()
@@ -219,6 +263,7 @@ def example_answers() -> dict[str, JsonObject]:
         "getStats": answers.stats(),
         "getLedger": {"spools": [plain(views.spool_view(SPOOL))]},
         **event_answers(),
+        **context_answers(),
         **dead_letter_answers(),
     }
 
