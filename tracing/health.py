@@ -30,6 +30,8 @@ REASONS: Final = (
     "fields_over_limit",
     "field_of_wrong_type",
     "baggage_over_limit",
+    "tracestate_over_limit",
+    "message_attributes_full",
     "reentrant_record",
     "ended_span_changed",
     "hook_failed",

@@ -25,7 +25,7 @@ from tracing.propagation import carriers
 from tracing.propagation.b3 import B3Multi, B3Single
 from tracing.propagation.formats import Format, Found, Outgoing, Remote
 from tracing.propagation.jaeger import Jaeger
-from tracing.propagation.w3c import NO_SPAN_ID, NO_TRACE_ID, VERSION_00, Baggage, TraceContext
+from tracing.propagation.w3c import KNOWN_FLAGS, NO_SPAN_ID, NO_TRACE_ID, VERSION_00, Baggage, TraceContext
 from tracing.propagation.x_trace_id import HEADER as X_TRACE_ID
 from tracing.propagation.x_trace_id import XTraceId
 from tracing.scopes import SPAN_KEY, ScopedContext, alive, current_context, enter, leave
@@ -104,7 +104,9 @@ class Propagator(TextMapPropagator):
             if self._is_usual and carrier.__class__ is dict and setter is default_setter:
                 span: Any = around.get(SPAN_KEY)
                 if span.__class__ is Span and span.state is None and not _has_baggage(around):
-                    carrier["traceparent"] = f"00-{span.trace_id}-{span.span_id}-{span.flags:02x}"
+                    carrier["traceparent"] = (
+                        f"00-{span.trace_id}-{span.span_id}-{span.flags & KNOWN_FLAGS:02x}"
+                    )
                     carrier.setdefault(X_TRACE_ID, span.trace_id)
                     return
             outgoing = _outgoing(around)
@@ -148,7 +150,7 @@ def _usual_parent(carrier: dict[Any, Any]) -> RemoteSpan | None:
     sent = carrier.get(X_TRACE_ID) or carrier.get("x-trace-id") or trace_id
     if sent != trace_id or trace_id == NO_TRACE_ID or span_id == NO_SPAN_ID:
         return None
-    return RemoteSpan(trace_id, span_id, int(flags, 16))
+    return RemoteSpan(trace_id, span_id, int(flags, 16) & KNOWN_FLAGS)
 
 
 def _has_baggage(context: Context) -> bool:
@@ -194,6 +196,11 @@ def _current() -> TextMapPropagator:
     """The propagator that `configure()` made global, or ours before that."""
     installed = propagate.get_global_textmap()
     return installed if isinstance(installed, Propagator) else _default
+
+
+def carrying_names() -> set[str]:
+    """Names of the headers that `inject` may set."""
+    return _current().fields
 
 
 def inject(carrier: Any, context: Context | None = None) -> Any:

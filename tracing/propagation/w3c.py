@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -15,6 +15,7 @@ from tracing.propagation.formats import Found, Outgoing, Remote
 
 TRACESTATE_MEMBERS_MAX: Final = 32  # section 3.3.1.1
 TRACESTATE_CHARS_MAX: Final = 512  # section 3.3.1.5: at least this must be propagated
+TRACESTATE_LONG_MEMBER_CHARS: Final = 128  # longer ones are the first to be left out, likewise
 TRACEPARENT_CHARS_MAX: Final = 512  # of a version to come, which may append fields
 BAGGAGE_CHARS_MAX: Final = 8192  # W3C baggage, section 3.3.2: at least this must be propagated
 BAGGAGE_MEMBERS_MAX: Final = 64  # likewise
@@ -24,10 +25,15 @@ _TRACEPARENT: Final = re.compile(
     r"(?P<rest>-.*)?",
 )
 VERSION_00: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+KNOWN_FLAGS: Final = 0x03  # sampled, and random (level 2); section 3.2.2.5: all others are sent as zero
 NO_TRACE_ID: Final = "0" * 32
 NO_SPAN_ID: Final = "0" * 16
+_LEVEL_1_KEY: Final = re.compile(
+    r"[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13}"
+)
+# Level 2's grammar, which takes whatever level 1's does.
 _MEMBER: Final = re.compile(
-    r"(?P<key>[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
+    r"(?P<key>[a-z0-9][a-z0-9_\-*/@]{0,255})"
     r"=(?P<value>[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
 )
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
@@ -47,14 +53,13 @@ def parse_traceparent(header: str) -> Remote | None:
     version, trace_id, span_id, flags, rest = match.groups()
     if version == "ff" or (version == "00" and rest) or not trace_id.strip("0") or not span_id.strip("0"):
         return None
-    # Of a version to come only the flags that we know are taken over.
-    return Remote(trace_id, span_id, int(flags, 16) & (0xFF if version == "00" else 0x03))
+    return Remote(trace_id, span_id, int(flags, 16) & KNOWN_FLAGS)
 
 
 def parse_tracestate(header: str) -> TraceState | None:
     """Read a `tracestate`, several headers joined by commas; `None` if any member is malformed.
 
-    Source: section 3.3.1. A list that is too long is cut after its newest members, which come first.
+    Source: section 3.3.1, with the keys of level 2. More than 32 members, or two of one key, are malformed.
     """
     pairs: dict[str, str] = {}
     for member in header.split(","):
@@ -67,7 +72,48 @@ def parse_tracestate(header: str) -> TraceState | None:
         pairs[match["key"]] = match["value"]
     if len(pairs) > TRACESTATE_MEMBERS_MAX:
         return None
-    return TraceState(list(pairs.items()))
+    if all(map(_LEVEL_1_KEY.fullmatch, pairs)):
+        return TraceState(list(pairs.items()))
+    return _Level2State(pairs)
+
+
+class _Level2State(TraceState):
+    """Members whose keys OpenTelemetry's class refuses, because it knows level 1 only; they are passed on."""
+
+    def __init__(self, members: dict[str, str]) -> None:
+        super().__init__()
+        self._members = members
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
+
+    def __getitem__(self, key: str) -> str:
+        return self._members[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __repr__(self) -> str:
+        return f"TraceState({self.to_header()!r})"
+
+    def keys(self) -> KeysView[str]:
+        """As of any mapping, like the other two; OpenTelemetry's look into what it checked."""
+        return self._members.keys()
+
+    def items(self) -> ItemsView[str, str]:
+        """The members, the newest first."""
+        return self._members.items()
+
+    def values(self) -> ValuesView[str]:
+        """What the vendors say."""
+        return self._members.values()
+
+    def to_header(self) -> str:
+        """The members as a `tracestate`."""
+        return ",".join(f"{key}={value}" for key, value in self._members.items())
 
 
 class TraceContext:
@@ -98,17 +144,29 @@ class TraceContext:
         span = outgoing.span
         if span is None:
             return
-        put("traceparent", f"00-{span.trace_id}-{span.span_id}-{span.flags:02x}")
-        if span.state:
-            put("tracestate", tracestate_header(span.state))
+        put("traceparent", f"00-{span.trace_id}-{span.span_id}-{span.flags & KNOWN_FLAGS:02x}")
+        if span.state and (header := tracestate_header(span.state)):
+            put("tracestate", header)
 
 
 def tracestate_header(state: TraceState) -> str:
-    """Write a `tracestate`, the oldest members left out when it would be longer than all must take."""
+    """Write a `tracestate` within the limit; the members that are left out for it are counted.
+
+    Source: section 3.3.1.5: whole members, first those that are long, then from the end.
+    """
     header = state.to_header()
-    while len(header) > TRACESTATE_CHARS_MAX and "," in header:
-        header = header.rpartition(",")[0]
-    return header
+    excess = len(header) - TRACESTATE_CHARS_MAX
+    if excess <= 0:
+        return header
+    count("tracestate_over_limit")
+    members = header.split(",")
+    is_short = [len(member) <= TRACESTATE_LONG_MEMBER_CHARS for member in members]
+    for index in sorted(range(len(members)), key=lambda index: (is_short[index], -index)):
+        excess -= len(members[index]) + 1
+        members[index] = ""
+        if excess <= 0:
+            break
+    return ",".join(filter(None, members))
 
 
 def parse_baggage(header: str) -> dict[str, str]:
