@@ -121,7 +121,7 @@ class Parts:
             audit.note(
                 AuditEvent(
                     action=f"token.{what}",
-                    actor="backtrail tokens",
+                    actor="the command line",
                     target=f"{token.name} ({', '.join(token.scopes)})",
                     result="done",
                 )
