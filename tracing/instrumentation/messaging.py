@@ -178,6 +178,17 @@ class processing:  # lower case, as it reads: `with processing(…):`
         span.end()
 
 
+class _MessageDelivery(Delivery):
+    """Ends its span also where nobody asks for more: with the thread or the task that has got the message."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        span: Span | None = getattr(self, "span", None)
+        if span is not None and span.is_recording():
+            span.end()
+
+
 def received(system: str, destination: str, headers: Sequence[Any], source: Any) -> None:
     """Messages have come to a consumer's loop: until `finished`, what it does belongs to them.
 
@@ -204,7 +215,7 @@ def _receive(system: str, destination: str, contexts: Sequence[Context], source:
         return
     span, context = _started(system, destination, contexts)
     fields = _fields(contexts[0]) if len(contexts) == 1 else NO_FIELDS
-    Delivery(context, fields, source, span)
+    _MessageDelivery(context, fields, source, span)
 
 
 def finished(source: Any) -> None:

@@ -137,6 +137,12 @@ ENTRIES: Final = (
     _own("redis", "redis.commands.core", _made_by("redis_streams", "stream_patches")),
     _own("redis", "redis.client", _made_by("redis_streams", "pipeline_patches")),
     _own("redis", "redis.asyncio.client", _made_by("redis_streams", "async_pipeline_patches")),
+    _own(
+        "botocore",
+        "botocore.client",
+        _made_by("aws", "botocore_patches"),
+        instrumentor="BotocoreInstrumentor",
+    ),
     _own("nats", "nats", _made_by("nats", "nats_patches")),
     _own("mqtt", "paho.mqtt.client", _made_by("mqtt", "paho_patches")),
     _own("mqtt", "aiomqtt", _made_by("mqtt", "aiomqtt_patches")),

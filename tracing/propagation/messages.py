@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from opentelemetry.context.context import Context
 
-from tracing.propagation.propagator import extract, inject
+from tracing.propagation.propagator import carrying_names, extract, inject
 
 Pairs = list[tuple[str, bytes]]
 
 # What an envelope begins with; the first byte is none of UTF-8's, so no text is mistaken for one.
 _MAGIC: Final = b"\xffBTM1"
+_FIRST: Final = "traceparent"
 _LENGTH_BYTES: Final = 2  # of the headers, which are therefore at most 64 KiB
 
 
@@ -25,6 +26,11 @@ def texts() -> dict[str, str]:
     """The current trace as headers."""
     headers: dict[str, str] = inject({})
     return headers
+
+
+def names() -> list[str]:
+    """Names of the headers that carry a trace here, what says most first: where there is room for few."""
+    return sorted(carrying_names(), key=lambda name: (name != _FIRST, name))
 
 
 def told_pairs(headers: Any) -> Pairs:

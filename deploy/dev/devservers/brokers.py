@@ -6,6 +6,7 @@ from typing import Final
 
 from devservers.kafka import Kafka
 from devservers.mosquitto import Mosquitto
+from devservers.moto import Moto
 from devservers.nats import Nats
 from devservers.rabbitmq import RabbitMQ
 from devservers.redis import Redis
@@ -16,4 +17,5 @@ BROKERS: Final = {
     "kafka": Kafka,
     "nats": Nats,
     "mosquitto": Mosquitto,
+    "moto": Moto,
 }

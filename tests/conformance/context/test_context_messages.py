@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,38 @@ def test_another_source_does_not_end_a_message(captured: Captured) -> None:
     assert tracing.current_span_id() is None and current_delivery() is None
     [link] = captured.span("process orders")["links"]
     assert link["trace_id"] == "c" * 32
+
+
+def test_a_message_ends_with_the_thread_or_the_task_that_got_it(captured: Captured) -> None:
+    """A loop may end without asking for more, and what it has started goes on in the message's trace."""
+
+    def last(destination: str) -> None:
+        received("redis", destination, [{}], "source")
+        assert tracing.current_span_id() is not None
+
+    thread = threading.Thread(target=last, args=("thread",))
+    thread.start()
+    thread.join()
+    assert captured.span("process thread")
+
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def later() -> None:
+            await release.wait()
+            with tracing.span("later"):
+                pass
+
+        async def work() -> asyncio.Task[None]:
+            last("task")
+            return asyncio.create_task(later())
+
+        started = await asyncio.create_task(work())
+        release.set()
+        await started
+
+    asyncio.run(main())
+    assert captured.span("later")["parent_span_id"] == captured.span("process task")["span_id"]
 
 
 def test_a_loop_that_is_left_ends_its_message(captured: Captured) -> None:
