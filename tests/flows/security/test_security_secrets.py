@@ -91,30 +91,36 @@ def test_planted_secrets_come_out_nowhere(collector_process: Callable[..., Any],
         assert not any(one in text for text in out for one in hidden), secret
 
 
-def test_a_password_in_the_stores_address_comes_out_nowhere(
-    collector_process: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+@pytest.mark.parametrize("where", ["address", "key"])
+def test_a_secret_of_the_store_comes_out_nowhere(
+    collector_process: Callable[..., Any], free_port: Callable[[], int], where: str
 ) -> None:
     """Nobody answers there, and what is said about it names the host alone."""
     secret = "planted-store-51ce"
-    collector = collector_process(
-        store=f"http://elastic:{secret}@127.0.0.1:{free_port()}", store_api_key=f"{secret}-key"
-    )
+    user = f"elastic:{secret}@" if where == "address" else ""
+    key = {"store_api_key": secret} if where == "key" else {}
+    collector = collector_process(store=f"http://{user}127.0.0.1:{free_port()}", log_level="DEBUG", **key)
     collector.start(wait=False)
     deadline = time.monotonic() + PATIENCE_S
-    seen = b""
-    with CollectorClient(collector.url, timeout_s=5) as client:
-        while b"listening" not in seen and time.monotonic() < deadline:
-            time.sleep(0.05)
-            seen = collector.log.read_bytes()
-        for ask in (client.stats, client.services, client.logs):
+    while b"listening" not in collector.log.read_bytes():
+        assert time.monotonic() < deadline, collector.log.read_text()
+        time.sleep(0.05)
+    said = b""
+    with CollectorClient(collector.url) as client:
+        for ask in (client.stats, client.services, client.health):
             try:
-                seen += str(ask()).encode()
+                said += str(ask()).encode()
             except CollectorError as error:
-                seen += str(error).encode()
+                said += str(error).encode()
     collector.end()
-    seen += collector.log.read_bytes()
-    assert b"127.0.0.1" in seen
-    assert secret.encode() not in seen
+    said += collector.log.read_bytes()
+    assert b"127.0.0.1" in said
+    assert secret.encode() not in said
+
+
+def test_settings_are_shown_without_their_secrets() -> None:
+    """Also when one of them is wrong."""
+    secret = "planted-store-51ce"
     environment = {
         **os.environ,
         "BACKTRAIL_STORE": f"http://elastic:{secret}@127.0.0.1:9",
