@@ -26,7 +26,7 @@ from collector.errors import Overloaded, StoreFailed
 from collector.ledger import Ledger
 from collector.model import NO_ATTRIBUTES, Record, resource_key
 from collector.receive.lines import RecordLine, decode_line, line_decoder, record
-from collector.store.contract import Appended, Store
+from collector.store.contract import Appended, AppendsAhead, Store
 from collector.wal import Wal, WalFrame
 from tracing.errors import InvalidLine
 
@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 
 _DISK_ERRORS: Final = (StoreFailed, OSError, sqlite3.Error)  # they pass, or need the operator
 _HOUR_NS: Final = 3_600_000_000_000
+BEGUN_MAX: Final = 1  # batches on their way while the next is made; of a store that has room for such
 _RESOURCES_MAX: Final = 10_000  # distinct ones that are shared between records
 
 
@@ -89,6 +90,8 @@ class Indexer:
         """
         self._listener = listener
         self._unheard: list[Sequence[Record]] = []  # since the last commit
+        self._ahead = store if isinstance(store, AppendsAhead) else None
+        self._begun: deque[Callable[[], Appended]] = deque()  # batches on their way, each to be waited for
         self._asked: deque[tuple[Future[Any], Callable[[Store], Any]]] = deque()
         self._wal = wal
         self._store = store
@@ -236,6 +239,11 @@ class Indexer:
     def _append_records(self, records: list[Record], check: _Check) -> None:
         append = partial(self._store.append, check_uids=check.uids, check_since_ns=check.since_ns)
         if self._surprises < self._limits.attempts_max:
+            if self._ahead is not None and not check.uids:
+                self._begun.append(self._ahead.begin_append(records))
+                self._finish(but=BEGUN_MAX)
+                return
+            self._finish()
             self._take_note(append(records))
             return
         for one in records:
@@ -246,6 +254,11 @@ class Indexer:
             except Exception:
                 logger.exception("record %s cannot be stored and is given up", one.uid)
                 self._count(**{"refused.store_failed": 1})
+
+    def _finish(self, *, but: int = 0) -> None:
+        """Wait for the batches that are on their way, but for so many of the last."""
+        while len(self._begun) > but:
+            self._take_note(self._begun.popleft()())
 
     def _take_note(self, appended: Appended) -> None:
         self._count(stored=appended.stored, already_stored=appended.already_stored)
@@ -258,6 +271,7 @@ class Indexer:
             seq = self._appended_seq
             dirty = seq > self._visible_seq
         if dirty:
+            self._finish()
             self._store.commit()
         self._committed_s = time.monotonic()
         with self._changed:
@@ -275,6 +289,7 @@ class Indexer:
 
     def _do_what_was_asked(self) -> None:
         while self._asked:
+            self._finish()
             asked, work = self._asked.popleft()
             if asked.set_running_or_notify_cancel():
                 try:
@@ -293,6 +308,9 @@ class Indexer:
         self._failures += 1
         self._surprises += not isinstance(error, _DISK_ERRORS)
         self._unheard.clear()
+        while self._begun:  # whether they failed as well, only their end says
+            with suppress(Exception):
+                self._take_note(self._begun.popleft()())
         self._count(failures=1)
         logger.error("the store failed, attempt %d: %s", self._failures, error, exc_info=error)
         try:

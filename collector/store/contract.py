@@ -21,8 +21,8 @@ Removed: what `delete` or `drop_before` took out is in no answer after it return
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -289,6 +289,23 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Commit and let go of every file; closing twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class AppendsAhead(Protocol):
+    """A store far away, that can be on its way with one batch while the next is being made."""
+
+    def begin_append(self, records: Sequence[Record]) -> Callable[[], Appended]:
+        """Begin an `append` without `check_uids`, and wait for nothing.
+
+        Returns:
+            What waits for the batch, and gives what `append` would. To be called in the order of beginning,
+            and of every batch before the next `append`, `commit`, `delete` or `drop_before`.
+        Raises:
+            StoreFailed: here or there; then every batch that was begun and is not finished has failed, too,
+                and nothing of them is on its way any more.
+        """
         ...
 
 

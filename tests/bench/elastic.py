@@ -41,7 +41,7 @@ from collector.indexing import Indexer
 from collector.intake import Intake, open_log
 from collector.receive.lines import record_from_line
 from collector.store.elastic import open_store
-from collector.store.elastic.bulk import FILTER_PATH, chunks, make_item
+from collector.store.elastic.bulk import FILTER_PATH, Item, body_of, chunks
 from collector.store.elastic.connection import JSON, NDJSON, Connection, untouched
 from collector.store.elastic.encoding import DocumentEncoder
 from collector.store.elastic.guard import MappingGuard
@@ -68,10 +68,10 @@ def documents(records: int, namespace: str) -> list[bytes]:
     for number, line in enumerate(lines(records), 1):
         uid = f"{SPOOL}-{offset}"
         record = record_from_line(line, uid=uid, resource=shared, received_ns=time.time_ns(), seq=number)
-        items.append(make_item(record, names.stream_of(record.kind), encoder.encode(record), doubtful=False))
+        items.append(Item(record, names.stream_of(record.kind), uid, encoder.encode(record)))
         offset += len(line)
     bulks = chunks(items, bytes_max=options.bulk_bytes, records_max=options.bulk_records_max)
-    return [b"".join(item.lines for item in bulk) for bulk in bulks]
+    return [body_of(bulk) for bulk in bulks]
 
 
 def prepare(server: Elasticsearch, namespace: str, directory: Path) -> str:

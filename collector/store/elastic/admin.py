@@ -39,6 +39,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     what: str  # `index template logs-backtrail.otel@backtrail`
     path: str
     body: dict[str, Any]
+    method: Literal["PUT", "POST"] = "PUT"
     differences: list[str] = []  # `settings.index.refresh_interval: '1s' -> '10s'`
 
 
@@ -62,6 +63,7 @@ def plan(connection: Connection, names: Names, options: ElasticOptions, server: 
         component = component_template(stream, names, options, server)
         steps.append(_step(connection, "component", name, component))
         steps.append(_step(connection, "index", name, index_template(stream, names)))
+    steps += [step for stream in names.streams for step in _rollover_step(connection, stream)]
     if server.has_lifecycle:
         steps += [
             step for stream in names.streams for step in _retention_step(connection, stream, names, options)
@@ -74,7 +76,7 @@ def apply(connection: Connection, steps: list[Step]) -> int:
     done = 0
     for step in steps:
         if step.action in ("create", "change"):
-            connection.read("PUT", step.path, step.body)
+            connection.read(step.method, step.path, step.body)
             done += 1
     return done
 
@@ -94,9 +96,9 @@ def check(connection: Connection, names: Names, options: ElasticOptions, server:
             if path.endswith((".type", ".analyzer")) and has.get(path) != value:
                 message = f"{index}: mapping {path} is {has.get(path)!r}, wanted {value!r}"
                 findings.append(Finding(stream=stream, message=message, harmful=True))
-        version = running["mappings"].get("_meta", {}).get("version")
+        version = _version_of(running)
         if version != TEMPLATE_VERSION:
-            message = f"{index}: made by template version {version}, now {TEMPLATE_VERSION}; roll it over"
+            message = f"{index}: made by template version {version}, now {TEMPLATE_VERSION}; apply"
             findings.append(Finding(stream=stream, message=message, harmful=False))
         mode = running["settings"]["index"].get("mode", "standard")
         if server.has_logsdb and mode != "logsdb":
@@ -138,6 +140,31 @@ def _late_for_collector(
 def _count(connection: Connection, target: str, query: Body) -> int:
     answer = connection.ask("POST", f"/{target}/_count", {"query": query})
     return int(answer["count"])
+
+
+def _rollover_step(connection: Connection, stream: str) -> Iterator[Step]:
+    """A template is for indices that are made later: a stream with an older one's begins the next.
+
+    What is in the older index stays, and is read as before.
+    """
+    index, running = _newest_index(connection, stream)
+    version = _version_of(running)
+    if version is not None and version < TEMPLATE_VERSION:
+        change = f"{index} was made by template version {version} -> {TEMPLATE_VERSION}: a new index begins"
+        yield Step(
+            action="change",
+            what=f"index of {stream}",
+            path=f"/{stream}/_rollover",
+            body={},
+            method="POST",
+            differences=[change],
+        )
+
+
+def _version_of(running: Body | None) -> int | None:
+    """The template version that an index was made by; `None` when it does not say."""
+    version = None if running is None else running["mappings"].get("_meta", {}).get("version")
+    return version if isinstance(version, int) else None
 
 
 def _retention_step(

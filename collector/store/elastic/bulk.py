@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -17,10 +16,11 @@ import msgspec
 from collector.errors import Damaged
 from collector.model import Record
 from collector.store.elastic.connection import ErrorCause
-from collector.store.elastic.documents import document_id
 
-# All that is read of an answer; the rest would be most of its bytes.
-FILTER_PATH: Final = "items.*.status,items.*._index,items.*.error"
+# All that is read of an answer; the rest would be most of its bytes. The index only where it matters.
+FILTER_PATH: Final = "items.*.status,items.*.error"
+FILTER_PATH_WITH_INDEX: Final = f"{FILTER_PATH},items.*._index"
+_TAKEN: Final = b'{"create":{"status":201}}'  # an item's part in such an answer, nearly every time
 # Words of the cluster's that speak of itself or of an index and not of the record, whatever the status:
 # the same record will be taken once a person has seen to it.
 _NOT_THE_RECORDS: Final = frozenset(
@@ -35,7 +35,7 @@ FIRST_PART: Final = 5  # of a full bulk, for the first of a batch
 _FIELD: Final = re.compile(r"field \[([^\]]+)\]")
 
 
-class Fate(Enum):
+class Fate(StrEnum):
     """What became of an item."""
 
     STORED = "stored"
@@ -55,26 +55,32 @@ class Verdict(msgspec.Struct, frozen=True):
     field: str | None = None  # that the trouble is at, when the server says
 
 
-@dataclass(slots=True)
-class Item:
+STORED: Final = Verdict(Fate.STORED)  # nearly every item of nearly every bulk ends with this very one
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Item(msgspec.Struct, gc=False):
     """One record on its way."""
 
     record: Record
     stream: str
     id: str
-    lines: bytes  # the action and the document
+    document: bytes
     doubtful: bool = False  # it may have been stored before: look it up in older indices first
 
 
-def make_item(record: Record, stream: str, document: bytes, *, doubtful: bool) -> Item:
-    """Put an action in front of a document."""
-    identity = document_id(record.uid)
-    action = b'{"create":{"_index":"%b","_id":%b}}\n' % (stream.encode(), msgspec.json.encode(identity))
-    return Item(record, stream, identity, b"%b%b\n" % (action, document), doubtful)
+def body_of(bulk: Sequence[Item]) -> bytes:
+    """The lines of a bulk: of each item what is to be done, and the document."""
+    streams = {item.stream for item in bulk}
+    actions = {stream: b'{"create":{"_index":"%b","_id":' % stream.encode() for stream in streams}
+    parts: list[bytes] = []
+    for item in bulk:
+        parts += actions[item.stream], _encode(item.id), b"}}\n", item.document, b"\n"
+    return b"".join(parts)
 
 
 def chunks(items: Iterable[Item], *, bytes_max: int, records_max: int) -> Iterable[list[Item]]:
-    """Cut items into bulks; one that is too long by itself goes alone.
+    """Cut items into bulks by their documents' bytes; one that is too long by itself goes alone.
 
     The first is short, so that the server has something to do while the rest is still being encoded.
     """
@@ -82,11 +88,12 @@ def chunks(items: Iterable[Item], *, bytes_max: int, records_max: int) -> Iterab
     size = 0
     limit = bytes_max // FIRST_PART
     for item in items:
-        if bulk and (size + len(item.lines) > limit or len(bulk) >= records_max):
+        length = len(item.document)
+        if bulk and (size + length > limit or len(bulk) >= records_max):
             yield bulk
             bulk, size, limit = [], 0, bytes_max
         bulk.append(item)
-        size += len(item.lines)
+        size += length
     if bulk:
         yield bulk
 
@@ -112,6 +119,8 @@ def read_answer(body: bytes, items: Sequence[Item]) -> list[Verdict]:
     Raises:
         Damaged: as many items did not come back as went in; then nothing is known of any.
     """
+    if body == b'{"items":[%b]}' % b",".join([_TAKEN] * len(items)):
+        return [STORED] * len(items)
     try:
         answered = msgspec.json.decode(body, type=_Answer).items
     except msgspec.MsgspecError as error:
@@ -122,17 +131,10 @@ def read_answer(body: bytes, items: Sequence[Item]) -> list[Verdict]:
     return [_verdict(outcome) for outcome in outcomes]
 
 
-_STORED: Final[dict[str | None, Verdict]] = {}
-
-
 def _verdict(outcome: _Outcome) -> Verdict:
     status = outcome.status
     if 200 <= status < 300:
-        # one for each index, shared: nearly every item of nearly every bulk ends here
-        known = _STORED.get(outcome.index)
-        if known is None:
-            known = _STORED.setdefault(outcome.index, Verdict(Fate.STORED, outcome.index))
-        return known
+        return Verdict(Fate.STORED, outcome.index) if outcome.index else STORED
     if status == 409:
         return Verdict(Fate.ALREADY_STORED, outcome.index)
     cause = outcome.error or ErrorCause()

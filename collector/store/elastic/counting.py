@@ -147,8 +147,12 @@ def _column_counts(
     counts = _values_of_records(_looked_at(reader, plan, look_at), field)
     for column in columns:
         # An attribute may have one type in one index and another in the next; together they count wrongly.
-        for indices in reader.indices_by_type(plan.indices, column):
+        where = reader.columns(plan.indices, column)
+        for indices in where.by_type:
             counts.update(_values_of_column(reader, indices, certain, column))
+        having = all_of([certain, {"exists": {"field": column}}])
+        for indices in where.without:
+            counts.update(_values_of_records(reader.scan(indices, having), field))
     return counts
 
 

@@ -37,6 +37,7 @@ class Document(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
+    gc=False,
     rename={
         "timestamp": n.TIMESTAMP,
         "service_name": n.SERVICE_NAME,
@@ -54,51 +55,56 @@ class Document(
         "code_function": n.CODE_FUNCTION,
     },
 ):
-    """A document as it is sent and as `_source` gives it back."""
+    """A document as `_source` gives it back, or a part of one: what is not given is not written.
 
-    timestamp: str
-    record_uid: str
-    record_kind: str
-    severity_text: str
-    severity_number: int
-    service_name: str
-    observed_timestamp: str | None = None
+    The parts, divided by blank lines below, are what a record has for itself, what it shares with those of
+    its kind from its line of code, and what with those of its process; `encoding` writes the last two once.
+    """
+
+    timestamp: str = ""
+    record_uid: str = ""
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
     trace_flags: int | None = None
     body: str | None = None
-    scope_name: str | None = None
     name: str | None = None
-    span_kind: str | None = None
     duration: int | None = None
-    status_code: str | None = None
     status_message: str | None = None
     exception_type: str | None = None
     exception_message: str | None = None
     exception_stacktrace: str | None = None
-    code_file: str | None = None
-    code_line: int | None = None
-    code_function: str | None = None
-    instance: str | None = None
     attributes: dict[str, Any] = NO_ATTRIBUTES
     events: tuple[Event, ...] = ()
     links: tuple[Link, ...] = ()
-    resource: msgspec.Raw = NOTHING
-    attributes_overflow: dict[str, str] = {}
+    attributes_overflow: dict[str, str] | None = None
     record_seq: int = 0
-    record_error: bool = False
     record_bucket: int | None = None
-    record_terms: list[str] = []
+    record_terms: list[str] | None = None
     record_words: str | None = None
     record_exception_words: str | None = None
     record_loss: dict[str, Any] | None = None
     record_late: str | None = None
-    record_large: dict[
-        str, int
-    ] = {}  # numbers beyond 64 bits by the model's name; their fields hold the nearest
-    record_has: list[str] = []  # parts that are there and empty, which omitting would lose
+    record_large: dict[str, int] | None = None  # numbers beyond 64 bits by the model's name, where the
+    # fields hold the nearest
+    record_has: list[str] | None = None  # parts that are there and empty, which omitting would lose
     record_attributes: str | None = None  # JSON; instead of `attributes`
+
+    record_kind: str = ""
+    severity_text: str = ""
+    severity_number: int = 0
+    service_name: str = ""
+    scope_name: str | None = None
+    span_kind: str | None = None
+    status_code: str | None = None
+    code_file: str | None = None
+    code_line: int | None = None
+    code_function: str | None = None
+    record_error: bool = False
+
+    observed_timestamp: str | None = None
+    instance: str | None = None
+    resource: msgspec.Raw = NOTHING
     record_resource: str | None = None  # JSON; instead of `resource`
 
 
@@ -124,10 +130,12 @@ def decode(source: bytes) -> Record:
         msgspec.MsgspecError: it is not one of our documents.
     """
     document = _decoder.decode(source)
+    if not document.timestamp or not document.record_kind:
+        raise msgspec.ValidationError(f"no document of ours: {source[:200]!r}")
     attributes = document.attributes
     if document.record_attributes is not None:
         attributes = msgspec.json.decode(document.record_attributes)
-    has = document.record_has
+    has = document.record_has or ()
     found = Record(
         uid=document.record_uid,
         timestamp_ns=parse_timestamp(document.timestamp),

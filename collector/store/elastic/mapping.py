@@ -14,7 +14,7 @@ from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.server import Server
 
-TEMPLATE_VERSION: Final = 1  # rises with every change below
+TEMPLATE_VERSION: Final = 2  # rises with every change below; `admin.plan` then begins new indices
 PRIORITY: Final = 600  # Elastic's own are between 100 and 250
 OWN_FIELDS_MAX: Final = 100  # of the mapping below, rounded up; objects count too
 IGNORE_ABOVE: Final = 1_024  # twice `documents.TEXT_CHARS_MAX`
@@ -26,6 +26,11 @@ _META: Final = {
 }
 _KEYWORD: Final = {"type": "keyword", "ignore_above": IGNORE_ABOVE}
 _NUMBER: Final = {"type": "long", "ignore_malformed": True}
+# A field has an index where one looks for it in all that is kept, and a column where it is sorted by,
+# counted, or asked of records that something else has found. A column alone answers searches too, by reading
+# all of it.
+_COLUMN: Final = {"index": False}
+_INDEX: Final = {"doc_values": False}
 _ATTRIBUTE_PATHS: Final = ["attributes.*", "resource.attributes.*"]
 
 
@@ -98,7 +103,8 @@ def _settings(options: ElasticOptions, server: Server) -> dict[str, Any]:
         settings["number_of_replicas"] = options.replicas
     if server.has_logsdb:
         settings["mode"] = "logsdb"
-        settings["sort"] = {"field": [n.SERVICE_NAME, n.TIMESTAMP], "order": ["asc", "desc"]}
+        # As searches answer, so that they end early; and the records of a trace lie, and compress, together.
+        settings["sort"] = {"field": [n.TIMESTAMP], "order": ["desc"]}
         # A source put together from columns would lose the order inside lists and the kind of a number.
         settings["mapping"]["source"] = {"mode": "stored"}
     else:
@@ -109,20 +115,21 @@ def _settings(options: ElasticOptions, server: Server) -> dict[str, Any]:
 def _mappings(stream: str, names: Names, server: Server) -> dict[str, Any]:
     fields: dict[str, Any] = {
         n.TIMESTAMP: {"type": "date_nanos", "ignore_malformed": False},
-        n.OBSERVED: {"type": "date_nanos"},
+        n.OBSERVED: {"type": "date_nanos", **_COLUMN},
         n.TRACE_ID: _KEYWORD,
-        n.SPAN_ID: _KEYWORD,
-        n.PARENT_SPAN_ID: _KEYWORD,
+        # Spans are joined by the column; of logs it would be a tenth of the disk for nothing.
+        n.SPAN_ID: {**_KEYWORD, **_INDEX} if stream == names.logs else _KEYWORD,
+        n.PARENT_SPAN_ID: {**_KEYWORD, **_COLUMN},
         n.SEVERITY_TEXT: _KEYWORD,
-        n.SEVERITY_NUMBER: _NUMBER,
+        n.SEVERITY_NUMBER: {**_NUMBER, **_COLUMN},
         n.NAME: _KEYWORD,
         n.SPAN_KIND: _KEYWORD,
         n.DURATION: _NUMBER,
-        n.UID: _KEYWORD,
+        n.UID: {**_KEYWORD, **_COLUMN},  # looked up as `_id`
         n.KIND: _KEYWORD,
         n.ERROR: {"type": "boolean"},
         n.LATE: _KEYWORD,
-        n.BUCKET: {"type": "short"},
+        n.BUCKET: {"type": "short", **_COLUMN},
         n.TERMS: {"type": "keyword", "doc_values": False, "norms": False},
         n.WORDS: _text("backtrail_words"),
         n.EXCEPTION_WORDS: _text("backtrail_words"),
@@ -136,9 +143,9 @@ def _mappings(stream: str, names: Names, server: Server) -> dict[str, Any]:
         "exception": {"properties": {"type": _KEYWORD, "message": _text("backtrail_text")}},
         "code": {
             "properties": {
-                "file": {"properties": {"path": _KEYWORD}},
-                "line": {"properties": {"number": _NUMBER}},
-                "function": {"properties": {"name": _KEYWORD}},
+                "file": {"properties": {"path": {**_KEYWORD, **_COLUMN}}},
+                "line": {"properties": {"number": {**_NUMBER, **_COLUMN}}},
+                "function": {"properties": {"name": {**_KEYWORD, **_COLUMN}}},
             }
         },
     }
@@ -175,7 +182,10 @@ def _attributes(server: Server, *, priority: int) -> dict[str, Any]:
 
 
 def _dynamic_templates() -> list[dict[str, Any]]:
-    """Each attribute's field takes the type of its first value; values of another are kept, not indexed."""
+    """Each attribute's field takes the type of its first value; values of another are only kept.
+
+    Our searches look attributes up by `names.TERMS`; their own fields are for counting, and for people.
+    """
     number = {"ignore_malformed": True, "coerce": False}
     kinds: dict[str, dict[str, Any]] = {
         "string": dict(_KEYWORD),
@@ -184,6 +194,12 @@ def _dynamic_templates() -> list[dict[str, Any]]:
         "boolean": {"type": "boolean", "ignore_malformed": True},
     }
     return [
-        {f"{kind}s": {"match_mapping_type": kind, "path_match": _ATTRIBUTE_PATHS, "mapping": mapping}}
+        {
+            f"{kind}s": {
+                "match_mapping_type": kind,
+                "path_match": _ATTRIBUTE_PATHS,
+                "mapping": {**mapping, **_COLUMN},
+            }
+        }
         for kind, mapping in kinds.items()
     ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,7 @@ _LENIENT: Final = {
 }
 _KEEP_ALIVE: Final = "2m"  # of a scan, from one page to the next
 _SEARCHES_MAX: Final = 50  # of one request
+_INDICES_MAX: Final = 20  # named in one URL, of which a server reads 4 KiB
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -69,11 +70,21 @@ class _Count(msgspec.Struct, frozen=True):
 
 
 class _FieldType(msgspec.Struct, frozen=True):
-    indices: list[str] | None = None  # None: in all that have the column
+    indices: list[str] | None = None  # None: in all that have the field
+    aggregatable: bool = True
+    non_aggregatable_indices: list[str] | None = None  # None: all of them, or none
 
 
 class _FieldCaps(msgspec.Struct, frozen=True):
+    indices: list[str] = []
     fields: dict[str, dict[str, _FieldType]] = {}
+
+
+class Columns(NamedTuple):
+    """Where a field has a column to count: indices as one asks for them, several in one text."""
+
+    by_type: list[str]  # those in which it has the same type together
+    without: list[str]  # those that have the field and no column of it
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -210,15 +221,21 @@ class Reader:
             if after is None:
                 return
 
-    def indices_by_type(self, indices: str, column: str) -> list[str]:
-        """Where a column is, indices in which it has the same type together; empty: nowhere."""
-        if not is_field_name(column):
-            return []
-        params = {"fields": column, "ignore_unavailable": "true", "allow_no_indices": "true"}
+    def columns(self, indices: str, field: str) -> Columns:
+        """Where a field has a column, and where it has none."""
+        if not is_field_name(field):
+            return Columns([], [])
+        params = {"fields": field, "ignore_unavailable": "true", "allow_no_indices": "true"}
         body = self._connection.read("GET", f"/{indices}/_field_caps", params=params)
         found = msgspec.json.decode(body, type=_FieldCaps)
-        types = found.fields.get(column, {})
-        return [",".join(one.indices) if one.indices else indices for one in types.values()]
+        by_type: list[str] = []
+        without: list[str] = []
+        for one in found.fields.get(field, {}).values():
+            having = set(one.indices or found.indices)
+            bare = set() if one.aggregatable else set(one.non_aggregatable_indices or having)
+            for part, into in ((having - bare, by_type), (bare, without)):
+                into += [indices] if part == set(found.indices) else _named(part)
+        return Columns(by_type, without)
 
     def edges_of_time(self) -> tuple[int | None, int | None]:
         """The earliest and the latest timestamp of any record."""
@@ -289,6 +306,12 @@ class Reader:
                 after = answer.hits.hits[-1].sort
         finally:
             self._connection.read("DELETE", "/_pit", {"id": pit_id})
+
+
+def _named(indices: Collection[str]) -> list[str]:
+    """Indices by their names, so many at a time as a URL has room for."""
+    names = sorted(indices)
+    return [",".join(names[at : at + _INDICES_MAX]) for at in range(0, len(names), _INDICES_MAX)]
 
 
 def translate_trace(trace_id: str) -> Query:

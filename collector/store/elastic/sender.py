@@ -12,13 +12,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
 
 from collector.errors import Damaged
-from collector.store.elastic.bulk import FILTER_PATH, Fate, Item, Verdict, read_answer
+from collector.store.elastic.bulk import (
+    FILTER_PATH,
+    FILTER_PATH_WITH_INDEX,
+    STORED,
+    Fate,
+    Item,
+    Verdict,
+    body_of,
+    read_answer,
+)
 from collector.store.elastic.connection import Connection, Forbidden, Rejected, Unavailable
 from collector.store.elastic.inflight import InFlight
 from collector.store.elastic.options import ElasticOptions
@@ -29,8 +38,10 @@ RETRY_REASONS: Final = (
     "connection", "timeout", "tls", "busy", "server_error", "blocked", "unreadable_answer", "too_long",
 )  # fmt: skip
 _PARAMS: Final = {"filter_path": FILTER_PATH, "require_data_stream": "true"}
+_PARAMS_WITH_INDEX: Final = {**_PARAMS, "filter_path": FILTER_PATH_WITH_INDEX}
 
 Delivered = list[tuple[Item, Verdict]]
+Delivery = list[Future[Delivered]]  # bulks on their way
 
 
 class BulkSender:
@@ -53,17 +64,31 @@ class BulkSender:
         self.hold: str | None = None  # why everything is held, in a sentence; None: nothing is
 
     def deliver(self, bulks: Iterable[list[Item]]) -> Delivered:
-        """Send bulks, made while earlier ones are on their way, and wait for all of them.
+        """Send bulks and wait for all of them; see `begin` and `finish`."""
+        return self.finish(self.begin(bulks))
+
+    def begin(self, bulks: Iterable[list[Item]]) -> Delivery:
+        """Send bulks, each while the next is being made, and wait for none."""
+        running: Delivery = []
+        try:
+            for bulk in bulks:
+                running.append(self._pool.submit(self._deliver, bulk))
+        except BaseException:
+            wait(running)
+            raise
+        return running
+
+    def finish(self, delivery: Delivery) -> Delivered:
+        """Wait for all bulks of a delivery, also when one of them fails.
 
         Raises:
             Unavailable: the server was silent or busy for longer than our patience.
             Forbidden: credentials or privileges; the alarm is `hold`.
         """
+        delivered: Delivered = []
+        failure: Exception | None = None
         with self.holding():
-            running: list[Future[Delivered]] = [self._pool.submit(self._deliver, bulk) for bulk in bulks]
-            delivered: Delivered = []
-            failure: Exception | None = None
-            for one in running:
+            for one in delivery:
                 try:
                     delivered += one.result()
                 except (Unavailable, Forbidden) as error:
@@ -129,7 +154,8 @@ class BulkSender:
                 if time.monotonic() > deadline:
                     raise Unavailable("unreadable_answer", "the server's answers make no sense") from None
                 continue
-            later = [pair for pair in answered if pair[1].fate in (Fate.LATER, Fate.HELD)]
+            others = [pair for pair in answered if pair[1] is not STORED]
+            later = [pair for pair in others if pair[1].fate in (Fate.LATER, Fate.HELD)]
             if not later:
                 return done + answered if done else answered
             done += [pair for pair in answered if pair[1].fate not in (Fate.LATER, Fate.HELD)]
@@ -148,12 +174,15 @@ class BulkSender:
                 return known
         with self._gate.one():
             started = time.monotonic()
-            body = b"".join([item.lines for item in items])
             answer = self._connection.request(
-                "POST", "/_bulk", body, params=_PARAMS, timeout_s=self._options.request_timeout_s
+                "POST",
+                "/_bulk",
+                body_of(items),
+                params=_PARAMS_WITH_INDEX if expected else _PARAMS,
+                timeout_s=self._options.request_timeout_s,
             )
             verdicts = read_answer(answer, items)
-        if any(verdict.fate is Fate.LATER for verdict in verdicts):
+        if any(verdict is not STORED and verdict.fate is Fate.LATER for verdict in verdicts):
             self._gate.strained()
         else:
             self._gate.succeeded(time.monotonic() - started)

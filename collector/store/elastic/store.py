@@ -168,6 +168,19 @@ class ElasticStore:
             self._reach()
             return writer.append(records, check_uids=check_uids)
 
+    def begin_append(self, records: Sequence[Record]) -> Callable[[], Appended]:
+        """See `AppendsAhead.begin_append`."""
+        with self._writing_lock:
+            writer = self._writing()
+            self._reach()
+            batch = writer.begin_append(records, check_uids=False)
+
+        def finish() -> Appended:
+            with self._writing_lock:
+                return writer.finish(batch)
+
+        return finish
+
     def commit(self) -> int:
         """See `Store.commit`."""
         with self._writing_lock:

@@ -28,7 +28,13 @@ from collector.store.conditions import (
     tokens,
 )
 from collector.store.elastic import names as n
-from collector.store.elastic.documents import NUMBER_MAX, NUMBER_MIN, TEXT_CHARS_MAX, timestamp_text
+from collector.store.elastic.documents import (
+    NUMBER_MAX,
+    NUMBER_MIN,
+    TEXT_CHARS_MAX,
+    document_id,
+    timestamp_text,
+)
 from collector.store.embedded import terms as t
 
 Query = dict[str, Any]
@@ -151,7 +157,11 @@ def _text_leaf(condition: Leaf, field: str) -> Translated:
         case Equals(_, value) if len(text_of(value)) > TEXT_CHARS_MAX:
             return Translated(NONE, long)
         case Equals(_, value):
-            return Translated(_term(field, text_of(value)))
+            exactly = _term(field, text_of(value))
+            if field != n.UID:
+                return Translated(exactly)
+            # The column decides, the index of ids finds.
+            return Translated(all_of([{"ids": {"values": [document_id(text_of(value))]}}, exactly]))
         case Wildcard(_, pattern):
             return Translated(_wildcard(field, pattern), long)
         case Exists():

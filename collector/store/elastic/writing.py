@@ -6,6 +6,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -14,13 +16,13 @@ from collector.errors import StoreFailed
 from collector.model import Record
 from collector.store.contract import Appended
 from collector.store.deadletters import DeadLetters, make_letter
-from collector.store.elastic.bulk import Fate, Item, Verdict, chunks, make_item
-from collector.store.elastic.documents import unstorable
+from collector.store.elastic.bulk import STORED, Fate, Item, Verdict, chunks
+from collector.store.elastic.documents import document_id, unstorable
 from collector.store.elastic.encoding import DocumentEncoder
 from collector.store.elastic.guard import MappingGuard
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
-from collector.store.elastic.sender import BulkSender
+from collector.store.elastic.sender import BulkSender, Delivery
 from collector.store.elastic.state import StateFile
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,16 @@ logger = logging.getLogger(__name__)
 _MISFITS: Final = frozenset(
     {"document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception"}
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What was begun to be appended."""
+
+    highest: int  # of the records' numbers; 0: none has one
+    repeated: int  # records that had been begun before
+    delivery: Delivery
+    refused: list[tuple[Item, Verdict]]  # before they were sent
 
 
 class Writer:
@@ -51,7 +63,8 @@ class Writer:
         self._letters = letters
         self._clock_ns = clock_ns
         self._encoder = DocumentEncoder(guard)
-        self._last_seq = state.durable_seq
+        self._running: list[Batch] = []
+        self._begun_seq = self._last_seq = state.durable_seq
         # Up to here an earlier process, or an append that failed, may have stored without our knowing.
         self._doubtful_seq = state.state.reserved_seq
         self.dirty = False
@@ -64,7 +77,7 @@ class Writer:
             StoreFailed: it is not the one we remember, so that nothing in the log is in it.
         """
         if not self._state.begin(cluster_uuid):
-            self._last_seq = self._doubtful_seq = 0
+            self._begun_seq = self._last_seq = self._doubtful_seq = 0
             raise StoreFailed("this is another cluster than before: what the write-ahead log has comes again")
 
     @property
@@ -78,39 +91,74 @@ class Writer:
         return self._last_seq
 
     def append(self, records: Sequence[Record], *, check_uids: bool) -> Appended:
-        """Send a batch and wait for every verdict; see `Store.append`.
+        """Send a batch and wait for every verdict; see `Store.append`, `begin_append`, `finish`."""
+        return self.finish(self.begin_append(records, check_uids=check_uids))
+
+    def begin_append(self, records: Sequence[Record], *, check_uids: bool) -> Batch:
+        """Send a batch and wait for nothing; to be finished in the order of beginning.
 
         Raises:
-            StoreFailed: what was appended since the last commit has to come again.
+            StoreFailed: as `finish` does.
         """
-        last_seq = self._last_seq
-        fresh = [record for record in records if not record.seq or record.seq > last_seq]
+        begun_seq = self._begun_seq
+        fresh = [record for record in records if not record.seq or record.seq > begun_seq]
         highest = max((record.seq for record in fresh), default=0)
-        self._state.reserve(highest)
         refused: list[tuple[Item, Verdict]] = []
         items = self._items(fresh, check_uids, refused)
         bulks = chunks(items, bytes_max=self._options.bulk_bytes, records_max=self._options.bulk_records_max)
+        self.dirty = self.dirty or bool(fresh)
+        self._begun_seq = max(begun_seq, highest)
         try:
-            self.dirty = self.dirty or bool(fresh)
-            delivered = self._sender.deliver(bulks)
-            fates = Counter(verdict.fate for _, verdict in delivered)
+            self._state.reserve(highest)
+            delivery = self._sender.begin(bulks)
+        except BaseException:
+            self._begin_again(highest)
+            raise
+        batch = Batch(highest, len(records) - len(fresh), delivery, refused)
+        self._running.append(batch)
+        return batch
+
+    def finish(self, batch: Batch) -> Appended:
+        """Wait for every verdict of a batch; what is refused becomes dead letters.
+
+        Raises:
+            StoreFailed: what was appended since the last commit has to come again, and so has what was begun.
+        """
+        if batch not in self._running:
+            raise StoreFailed("a batch before this one failed, and both have to come again")
+        refused = batch.refused
+        try:
+            delivered = self._sender.finish(batch.delivery)
+            others = [verdict.fate for _, verdict in delivered if verdict is not STORED]
+            fates = Counter(others)
+            fates[Fate.STORED] += len(delivered) - len(others)
             if fates[Fate.REFUSED]:
                 misfits = [pair for pair in delivered if pair[1].fate is Fate.REFUSED]
                 refused += self._again_bare(misfits, fates)
             self._bury(refused)
-        except StoreFailed:
-            if highest:  # dead letters have no numbers, and say nothing of those that have
-                self._last_seq = self._state.durable_seq
-                self._doubtful_seq = max(self._doubtful_seq, highest)
+        except BaseException:
+            self._running.remove(batch)
+            self._begin_again(batch.highest)
             raise
-        self._last_seq = max(last_seq, highest)
-        already = len(records) - len(fresh) + fates[Fate.ALREADY_STORED]
+        self._running.remove(batch)
+        self._last_seq = max(self._last_seq, batch.highest)
+        already = batch.repeated + fates[Fate.ALREADY_STORED]
         self.counts.update(stored=fates[Fate.STORED], already_stored=already, refused=len(refused))
         return Appended(
             stored=fates[Fate.STORED],
             already_stored=already,
             refused=[(item.record, verdict.reason or "refused") for item, verdict in refused],
         )
+
+    def _begin_again(self, highest: int) -> None:
+        """After a failure: go back to what is durable, once nothing is on its way that will come again."""
+        if not highest:
+            return  # dead letters have no numbers, and say nothing of those that have
+        for batch in self._running:
+            wait(batch.delivery)
+        self._running.clear()
+        self._doubtful_seq = max(self._doubtful_seq, self._begun_seq)
+        self._last_seq = self._begun_seq = self._state.durable_seq
 
     def commit(self) -> int:
         """Note how far everything is answered for; the caller has made it visible."""
@@ -146,7 +194,7 @@ class Writer:
                 refused.append((Item(record, stream, record.uid, b""), verdict))
                 continue
             doubtful = check_uids or 0 < record.seq <= doubtful_seq
-            yield make_item(record, stream, encode(record), doubtful=doubtful)
+            yield Item(record, stream, document_id(record.uid), encode(record), doubtful)
 
     def _again_bare(
         self, misfits: list[tuple[Item, Verdict]], fates: Counter[Fate]
@@ -162,7 +210,7 @@ class Writer:
         if not again:
             return hopeless
         items = [
-            make_item(item.record, item.stream, self._encoder.encode(item.record, bare=True), doubtful=True)
+            Item(item.record, item.stream, item.id, self._encoder.encode(item.record, bare=True), True)
             for item, _ in again.values()
         ]
         bulks = chunks(items, bytes_max=self._options.bulk_bytes, records_max=self._options.bulk_records_max)
@@ -185,7 +233,7 @@ class Writer:
                 message=verdict.message or "",
                 field=verdict.field,
                 refused_ns=now_ns,
-                document=item.lines.partition(b"\n")[2].rstrip(b"\n") or None,
+                document=item.document or None,
             )
             for item, verdict in refused
         ]

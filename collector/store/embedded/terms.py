@@ -31,7 +31,7 @@ UID: Final = "u"
 ATTRIBUTE: Final = "a"
 
 TEXT_CHARS_MAX: Final = 250
-_REMEMBERED_CHARS_MAX: Final = 80
+_EXACT_INTEGER: Final = 2**53  # below it every integer is a float of its own
 _ID_CHARS: Final = 32  # a text no longer than this is no HASHED and a hash
 LONG: Final = "L"  # type letter of a text that is indexed by its hash
 _NUL: Final = "\0"
@@ -39,6 +39,8 @@ HASHED: Final = "\2"  # in front of the hash of an id or a key that cannot stand
 _ANY: Final = "(?s:.)"
 _REGEX_SPECIAL: Final = frozenset("\\.+*?()|[]{}^$#&-~")
 _HEX: Final = "0123456789abcdef"
+_pack_float: Final = struct.Struct(">d").pack
+_unpack_bits: Final = struct.Struct(">Q").unpack
 
 
 def sayable(text: str) -> bool:
@@ -71,7 +73,9 @@ def value_term(value: str | int | float | bool) -> str:
         return f"s{value}" if len(value) <= TEXT_CHARS_MAX else f"{LONG}{_hash(value)}"
     if isinstance(value, bool):
         return "btrue" if value else "bfalse"
-    return f"n{number_order(value)}{'i' if isinstance(value, int) else 'f'}{value!r}"
+    if isinstance(value, int):
+        return f"n{number_order(value)}i{value}"
+    return f"n{number_order(value)}f{value!r}"
 
 
 def attribute_terms(attributes: Mapping[str, Any]) -> list[str]:
@@ -84,23 +88,19 @@ def attribute_terms(attributes: Mapping[str, Any]) -> list[str]:
     for key, value in attributes.items():
         if type(key) is not str:
             raise TypeError(f"{key!r}: {type(key).__name__}")
+        prefix = key_prefix(key)
         kind = type(value)
-        if kind is int or kind is bool or (kind is str and len(value) <= _REMEMBERED_CHARS_MAX):
-            terms.append(_term(key, value))
-        elif kind is str or (kind is float and math.isfinite(value)):
-            terms.append(key_prefix(key) + value_term(value))
+        if kind is str and len(value) <= TEXT_CHARS_MAX:
+            terms.append(f"{prefix}s{value}")
+        elif kind is int and 0 < value < _EXACT_INTEGER:  # the usual number, without detours
+            terms.append(f"{prefix}n{_pack_float(-value).hex()}i{value}")
+        elif kind is str or kind is int or kind is bool or (kind is float and math.isfinite(value)):
+            terms.append(prefix + value_term(value))
         elif kind is list:
-            prefix = key_prefix(key)
             terms.extend({prefix + value_term(item) for item in _flat(value)})
         elif value is not None and kind is not dict and kind is not float:
             raise TypeError(f"{key}: {kind.__name__}")
     return terms
-
-
-# Methods, routes, codes and names come again and again. Typed, for 1 == True.
-@lru_cache(maxsize=16_384, typed=True)
-def _term(key: str, value: str | int | bool) -> str:
-    return key_prefix(key) + value_term(value)
 
 
 def _flat(values: list[Any]) -> Iterator[str | int | float | bool]:
@@ -120,9 +120,10 @@ def number_order(value: float) -> str:
         number = float(value) + 0.0  # makes -0.0 a 0.0
     except OverflowError:
         number = math.inf if value > 0 else -math.inf
-    bits = struct.unpack(">Q", struct.pack(">d", number))[0]
     # Negative numbers sort backwards by their bits; flipping all of them, or the sign, mends both halves.
-    return f"{bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63):016x}"
+    if number < 0:
+        return f"{_unpack_bits(_pack_float(number))[0] ^ 0xFFFF_FFFF_FFFF_FFFF:016x}"
+    return _pack_float(-number).hex()
 
 
 def equal_terms(value: str | int | float | bool) -> set[str]:

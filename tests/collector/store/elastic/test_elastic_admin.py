@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,7 +14,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from collector.store.elastic import ElasticOptions, open_store
+from collector.store.conditions import Equals
+from collector.store.elastic import ElasticOptions, ElasticStore, open_store
 from collector.store.elastic.admin import apply, check, plan
 from collector.store.elastic.connection import Connection
 from collector.store.elastic.mapping import TEMPLATE_VERSION, component_template
@@ -128,6 +130,32 @@ def test_a_retention_that_nobody_keeps_is_seen(cluster: Cluster, tmp_path: Path)
     assert "not rolled over" in late.message
 
 
+def test_a_stream_of_an_older_template_begins_a_new_index(cluster: Cluster, tmp_path: Path) -> None:
+    """What is in the older index stays, and both are one store to whoever asks."""
+    older = component_template(cluster.names.logs, cluster.names, cluster.options, cluster.server)
+    older["version"] = older["template"]["mappings"]["_meta"]["version"] = TEMPLATE_VERSION - 1
+    older["template"]["mappings"]["properties"]["span_id"] = {"type": "keyword"}
+    cluster.apply()
+    name = cluster.names.template_of(cluster.names.logs)
+    cluster.connection.request("PUT", f"/_component_template/{name}", older)
+    before = log(1, seq=1, trace_id="a" * 32, span_id="b" * 16)
+    after = log(2, seq=2, trace_id="a" * 32, span_id="c" * 16)
+    options = cluster.options
+    with closing(ElasticStore.open(options, tmp_path / "first", apply=False)) as store:
+        store.append([before])
+        store.commit()
+    with closing(ElasticStore.open(options, tmp_path / "second")) as store:
+        store.append([after])
+        store.commit()
+        assert store.stats().partitions == 2
+        assert store.trace("a" * 32, records_max=9) == [before, after]
+        assert store.search(Equals("uid", before.uid)).records == [before]
+        found = {bucket.value: bucket.count for bucket in store.facets("span_id")}
+        assert found == {"b" * 16: 1, "c" * 16: 1}
+    assert cluster.findings() == []
+    assert set(cluster.actions()) == {"keep"}
+
+
 # What a server with the data-streams module answers, after Elastic's reference of 9.1, "Get data stream
 # lifecycles": the builds that can be had here leave that module out.
 LIFECYCLES = {
@@ -146,7 +174,7 @@ def full_server() -> Iterator[tuple[Connection, list[tuple[str, str, bytes]]]]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             asked.append((self.command, self.path, body))
             lifecycle = LIFECYCLES.get(self.path)
-            known = {"data_streams": [{"name": self.path.split("/")[2], "lifecycle": lifecycle}]}
+            known = {"data_streams": [{"name": self.path.split("/")[-2], "lifecycle": lifecycle}]}
             self.send_response(200 if lifecycle else 404)
             self.send_header("X-Elastic-Product", "Elasticsearch")
             self.send_header("Content-Type", "application/json")

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import ConfigurationError, Damaged
+from collector.model import Source, Status
 from collector.store.codec import storable
-from collector.store.elastic.bulk import Fate, Item, chunks, make_item, read_answer
+from collector.store.elastic.bulk import STORED, Fate, Item, body_of, chunks, read_answer
 from collector.store.elastic.documents import decode, document_id
 from collector.store.elastic.encoding import DocumentEncoder
 from collector.store.elastic.guard import MappingGuard
@@ -20,7 +21,7 @@ from collector.store.elastic.inflight import InFlight
 from collector.store.elastic.names import Names
 from collector.store.elastic.options import ElasticOptions
 from collector.store.elastic.state import RESERVE, StateFile
-from collector.testing.store_samples import log, nasty_records
+from collector.testing.store_samples import log, nasty_records, span
 
 # ---------------------------------------------------------------- options
 
@@ -93,6 +94,56 @@ def test_any_attributes_come_back(attributes: dict[str, object]) -> None:
         assert not isinstance(value, dict)
 
 
+def test_what_is_remembered_of_records_changes_no_document() -> None:
+    """An encoder that has seen much writes the very bytes of one that has seen nothing."""
+    records = [
+        *nasty_records(),
+        *(log(number, seq=number, attributes={"n": number, "route": "/"}) for number in (1, 2)),
+        *(span(number, seq=number, status=Status(code=code)) for number, code in ((3, "OK"), (4, "ERROR"))),
+    ]
+    seasoned = encoder()
+    for _ in range(2):
+        for record in records:
+            seasoned.encode(record)
+    for record in records:
+        fresh = encoder()
+        fresh._guard.learn(seasoned._guard._fields)
+        assert seasoned.encode(record) == fresh.encode(record)
+
+
+@given(
+    attributes=st.dictionaries(
+        st.text(max_size=9), st.booleans() | st.integers() | st.floats() | st.text(max_size=300)
+    ),
+    message=st.text(max_size=30),
+    uid=st.text(max_size=600),
+    line=st.integers(),
+    times=st.tuples(st.integers(0, 2**64), st.integers(0, 2**64), st.integers(0, 2**64)),
+)
+def test_the_short_way_through_the_encoder_writes_what_the_long_one_does(
+    attributes: dict[str, object], message: str, uid: str, line: int, times: tuple[int, int, int]
+) -> None:
+    """The short one is for records with nothing unusual; what it takes for that, the long one does, too."""
+    timestamp_ns, received_ns, duration_ns = times
+    record = storable(
+        span(
+            1,
+            attributes=attributes,
+            message=message,
+            uid=uid,
+            timestamp_ns=timestamp_ns,
+            received_ns=received_ns,
+            duration_ns=duration_ns,
+            source=Source(line=line),
+        )
+    )
+    short, long = encoder(), encoder()
+    long._is_usual = lambda record: False  # type: ignore[method-assign]
+    for _ in range(2):  # the first time the guard has no field yet
+        assert short.encode(record) == long.encode(record)
+    assert decode(short.encode(record)) == record
+
+
 def test_a_uid_is_its_own_id_unless_a_server_would_not_take_it() -> None:
     """Position ids stay what they are, so that they compress."""
     position = f"{'ab' * 16}-1234"
@@ -143,8 +194,7 @@ def test_bulks_keep_their_limits() -> None:
 
 def test_an_item_is_two_lines() -> None:
     """The action names stream and id, whatever is in the id."""
-    item = make_item(log(1, uid='a"b\n'), "logs-x", b"{}", doubtful=False)
-    action, document, rest = item.lines.split(b"\n")
+    action, document, rest = body_of([Item(log(1), "logs-x", 'a"b\n', b"{}")]).split(b"\n")
     assert msgspec.json.decode(action) == {"create": {"_index": "logs-x", "_id": 'a"b\n'}}
     assert (document, rest) == (b"{}", b"")
 
@@ -171,6 +221,17 @@ def answer(*outcomes: dict[str, object]) -> bytes:
 def test_each_outcome_has_one_fate(outcome: dict[str, object], fate: Fate) -> None:
     (verdict,) = read_answer(answer(outcome), items(1))
     assert verdict.fate is fate
+
+
+def test_an_answer_that_all_was_stored_is_known_at_sight() -> None:
+    """For just as many items; every other answer is read item by item."""
+    stored = answer({"status": 201}, {"status": 201})
+    assert [verdict is STORED for verdict in read_answer(stored, items(1, 1))] == [True, True]
+    for outcome in ({"status": 201, "_index": "logs-1"}, {"status": 409, "_index": "logs-1"}):
+        first, second = read_answer(answer({"status": 201}, outcome), items(1, 1))
+        assert (first, second.index) == (STORED, "logs-1")
+    with pytest.raises(Damaged):
+        read_answer(stored, items(1))
 
 
 def test_as_many_items_come_back_as_went_in_or_nothing_is_known() -> None:
