@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import Any, Final
 
 from tracing.handoff import Handoff, Patch
-from tracing.instrumentation.messaging import finished, fuse, is_wanted, looped, processing, received, sending
+from tracing.instrumentation.messaging import (
+    finished,
+    fuse,
+    is_wanted,
+    looped,
+    processing,
+    received,
+    sending,
+    span_carried,
+)
 from tracing.propagation import messages
 
 SYSTEM: Final = "rabbitmq"
@@ -98,6 +107,9 @@ def _basic_get(original: Callable[..., Any]) -> Callable[..., Any]:
 def _consume(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def consume(self: Any, queue: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        if span_carried() is not None:  # whoever consumes traces it
+            untraced: Iterator[Any] = original(self, queue, *args, **kwargs)
+            return untraced
         return looped(original(self, queue, *args, **kwargs), self, partial(_tell, self, queue))
 
     return consume
