@@ -46,8 +46,13 @@ else
 	exit $$status
 endif
 
-bench: .venv/.dev
+.venv/.bench: .venv/.dev
+	@deploy/dev/environment.sh bench
+	@touch $@
+
+bench: .venv/.bench
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.page
 
 MINUTES ?= 30
 chaos: .venv/.dev

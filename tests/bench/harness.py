@@ -14,6 +14,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class Contender:
     name: str
     function: str  # `tests.bench.library:log_stdlib`; takes (directory, operations), returns seconds
     operations: int
+    package: str = ""  # the distribution that is measured; where it is not installed, this one is left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +67,21 @@ def run_child(contender: Contender) -> float:
     return float(done.stdout.rsplit(None, 1)[-1]) / contender.operations
 
 
+def version_of(package: str) -> str | None:
+    """The version of a distribution; `None`: it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def measure(row: Row, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
     """Run a row's contenders in turn; return the figures, seconds for each operation."""
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in row.contenders}
+    versions = {each.name: version_of(each.package) for each in row.contenders if each.package}
+    here = [each for each in row.contenders if versions.get(each.name, "ours")]
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in here}
     for number in range(rounds):
-        for contender in row.contenders:
+        for contender in here:
             progress(f"{row.name}: {contender.name} ({number + 1}/{rounds})")
             seconds[contender.name].append(run_child(contender))
     peer = seconds[row.peer]
@@ -77,8 +90,10 @@ def measure(row: Row, rounds: int, progress: Callable[[str], None]) -> dict[str,
         "unit": row.unit,
         "peer": row.peer,
         "note": row.note,
+        "left_out": [name for name, version in versions.items() if version is None],
         "contenders": {
             name: {
+                "version": versions.get(name),
                 "seconds_min": min(times),
                 "seconds_median": statistics.median(times),
                 "seconds_max": max(times),
@@ -89,6 +104,11 @@ def measure(row: Row, rounds: int, progress: Callable[[str], None]) -> dict[str,
             for name, times in seconds.items()
         },
     }
+
+
+def label(name: str, figures: dict[str, Any]) -> str:
+    """A contender's name, with the version of a peer."""
+    return f"{name} {figures['version']}" if figures["version"] else name
 
 
 def show(result: dict[str, Any]) -> str:
@@ -111,11 +131,15 @@ def show(result: dict[str, Any]) -> str:
             else f"≤ {bound}" + (" ✓" if figures["ratio_of_minima"] <= bound else " **missed**")
         )
         lines.append(
-            f"| {name} | {' | '.join(cells)} "
+            f"| {label(name, figures)} | {' | '.join(cells)} "
             f"| {figures['ratio_median']:.2f} / {figures['ratio_of_minima']:.2f} | {mark} |"
         )
     if result["note"]:
         lines.append(f"\n{result['note']}")
+    if result["left_out"]:
+        lines.append(
+            f"\nNOT MEASURED, because not installed (extra `bench`): {', '.join(result['left_out'])}"
+        )
     return "\n".join(lines)
 
 
@@ -136,5 +160,6 @@ def save(results: list[dict[str, Any]]) -> Path:
     """Write the figures as JSON; return where."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "bench.json"
-    path.write_text(json.dumps({"machine": machine(), "rows": results}, indent=1))
+    taken = datetime.now(UTC).date().isoformat()
+    path.write_text(json.dumps({"date": taken, "machine": machine(), "rows": results}, indent=1))
     return path

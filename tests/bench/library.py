@@ -27,27 +27,32 @@ def timed(operation: Callable[[int], None], operations: int) -> float:
 # ------------------------------------------------------------------ a log call
 
 
-def _log_calls(logger: logging.Logger) -> Callable[[int], None]:
+def _log_calls(log: logging.Logger) -> Callable[[int], None]:
     def run(count: int) -> None:
-        info = logger.info
+        info = log.info
         for number in range(count):
             info("order %s accepted for customer %s", number, "c-4711")
 
     return run
 
 
-def _logger() -> logging.Logger:
-    logger = logging.getLogger("shop.orders")
-    logger.setLevel(logging.INFO)
-    return logger
+def logger() -> logging.Logger:
+    """The program's logger."""
+    found = logging.getLogger("shop.orders")
+    found.setLevel(logging.INFO)
+    return found
 
 
 def log_stdlib(directory: Path, operations: int) -> float:
     """The standard library's FileHandler with a usual plain-text format."""
+    _add_file_handler(directory)
+    return timed(_log_calls(logger()), operations)
+
+
+def _add_file_handler(directory: Path) -> None:
     handler = logging.FileHandler(directory / "plain.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
-    return timed(_log_calls(_logger()), operations)
 
 
 def _configure(directory: Path, **settings: Any) -> None:
@@ -63,7 +68,17 @@ def log_ours(directory: Path, operations: int) -> float:
     logging.getLogger().addHandler(logging.NullHandler())
     _configure(directory)
     with tracing.span("bench"):
-        return timed(_log_calls(_logger()), operations)
+        return timed(_log_calls(logger()), operations)
+
+
+def log_ours_beside(directory: Path, operations: int) -> float:
+    """JSON line with ids, and the program's own FileHandler as in `log_stdlib`: both write."""
+    import tracing
+
+    _add_file_handler(directory)
+    _configure(directory)
+    with tracing.span("bench"):
+        return timed(_log_calls(logger()), operations)
 
 
 def log_ours_mapped(directory: Path, operations: int) -> float:
@@ -73,7 +88,7 @@ def log_ours_mapped(directory: Path, operations: int) -> float:
     logging.getLogger().addHandler(logging.NullHandler())
     _configure(directory, spool_mode="mapped")
     with tracing.span("bench"):
-        return timed(_log_calls(_logger()), operations)
+        return timed(_log_calls(logger()), operations)
 
 
 def log_ours_unredacted(directory: Path, operations: int) -> float:
@@ -83,7 +98,7 @@ def log_ours_unredacted(directory: Path, operations: int) -> float:
     logging.getLogger().addHandler(logging.NullHandler())
     _configure(directory, redact=False)
     with tracing.span("bench"):
-        return timed(_log_calls(_logger()), operations)
+        return timed(_log_calls(logger()), operations)
 
 
 def log_ours_own_patterns(directory: Path, operations: int) -> float:
@@ -93,7 +108,7 @@ def log_ours_own_patterns(directory: Path, operations: int) -> float:
     logging.getLogger().addHandler(logging.NullHandler())
     _configure(directory, redact_patterns=(r"MRN\d+", r"\bDE\d{20}\b"))
     with tracing.span("bench"):
-        return timed(_log_calls(_logger()), operations)
+        return timed(_log_calls(logger()), operations)
 
 
 def log_otel(directory: Path, operations: int) -> float:
@@ -105,7 +120,7 @@ def log_otel(directory: Path, operations: int) -> float:
     provider.add_log_record_processor(BatchLogRecordProcessor(_discarding_log_exporter()))
     logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
     with _otel_tracer().start_as_current_span("bench"):
-        return timed(_log_calls(_logger()), operations)
+        return timed(_log_calls(logger()), operations)
 
 
 def _discarding_log_exporter() -> Any:
