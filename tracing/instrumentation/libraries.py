@@ -25,6 +25,9 @@ from tracing.instrumentation.table import Entry
 _SEMCONV_VARIABLE: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _SEMCONV_WANTED: Final = "http,database"
 
+# Packages that many distributions put their own parts into.
+_EMPTY_PARENTS: Final = frozenset({"opentelemetry", "google"})
+
 fuse: Final = Fuse("instrumentation of libraries")
 
 
@@ -113,12 +116,12 @@ def _is_on_elsewhere(entry: Entry) -> bool:
 
 def installed(module: str) -> bool:
     """Whether a module could be imported, without importing a library of the user's."""
-    if module in sys.modules:
-        return True
+    top = module.partition(".")[0]
+    if module in sys.modules or (top in sys.modules and top != "opentelemetry"):
+        return True  # `find_spec` refuses packages that put an object of their own there, as kombu does
     try:
-        top = module.partition(".")[0]
-        # Below a name, `find_spec` imports the parents: fine for OpenTelemetry's, which are empty.
-        return find_spec(top if top != "opentelemetry" else module) is not None
+        # Below a name, `find_spec` imports the parents: fine for those that are empty.
+        return find_spec(module if top in _EMPTY_PARENTS else top) is not None
     except (ImportError, ValueError):
         return False
 
