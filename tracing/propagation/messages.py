@@ -87,3 +87,21 @@ def unwrap(message: bytes) -> tuple[bytes, dict[str, str]]:
     except ValueError:
         return message, {}
     return (message[end:], headers) if isinstance(headers, dict) else (message, {})
+
+
+def told_frames(frames: Iterable[bytes]) -> list[bytes]:
+    """The frames of a ZeroMQ message, with one more at the end that says the current trace, if there is one.
+
+    At the front are what a subscription compares and whom a router sends to, so these stay where they were.
+    """
+    return [*frames, wrap(b"")] if texts() else list(frames)
+
+
+def open_frames(frames: Iterable[bytes]) -> tuple[list[bytes], dict[str, str]]:
+    """Take that frame off again: the others, and headers for `tracing.extracted`, empty without it."""
+    given = list(frames)
+    if given:
+        body, headers = unwrap(bytes(given[-1]))
+        if headers and not body:
+            return given[:-1], headers
+    return given, {}

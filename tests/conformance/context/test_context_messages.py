@@ -222,3 +222,17 @@ def test_headers_of_a_message_that_is_passed_on_are_replaced(captured: Captured)
     assert told[0] == ("kind", b"order") and dict(told)["traceparent"] == here.encode() and len(told) == 3
     assert mapping["traceparent"] == here and mapping["kind"] == 1 and "TraceParent" not in mapping
     assert old[0] == ("traceparent", b"old")
+
+
+def test_a_frame_is_added_and_taken_off(captured: Captured) -> None:
+    """At the end, and only in a trace; what nobody added is not taken off, nor an envelope with a body."""
+    frames = [b"topic", b"", b"body"]
+    assert messages.told_frames(frames) == frames == messages.open_frames(frames)[0]
+    with tracing.span("request"):
+        told = messages.told_frames(iter(frames))
+        wrapped = [b"topic", messages.wrap(b"body")]
+    assert told[:3] == frames and len(told) == 4
+    opened, headers = messages.open_frames(told)
+    assert opened == frames and tracing.extract(headers)
+    assert messages.open_frames(wrapped) == (wrapped, {})
+    assert messages.open_frames([]) == ([], {})
