@@ -13,7 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,7 @@ class Damage(msgspec.Struct, frozen=True):
     reason: str
     records: int  # that the partition had at its last commit; 0: not known
     rebuilt_records: int | None = None  # that are back; None: not tried yet
+    durable_seq: int | None = None  # of the store when this was set aside; None: not known
 
 
 def set_aside(store: Path, partition: Path, damage: Damage, *, number: int) -> None:
@@ -78,9 +79,17 @@ def damage_of(place: Path) -> Damage:
         return Damage(reason="not known", records=0)
 
 
+class BuiltAnew(NamedTuple):
+    """A partition made of what is kept of a damaged one, without what may come a second time."""
+
+    partition: Partition
+    adder: Adder
+    late: int  # records that were kept after the last commit that is known of: see `add_late`
+
+
 def built_anew(
     damaged: Path, target: Path, limits: StoreLimits, *, is_stopping: Callable[[], bool]
-) -> Partition | None:
+) -> BuiltAnew | None:
     """Make a partition of the records that are kept of a damaged one; `None`: it was told to stop.
 
     Raises:
@@ -90,6 +99,8 @@ def built_anew(
     shutil.rmtree(target, ignore_errors=True)  # of an attempt that failed
     made = Partition.create(target, keep_records=True, replaces=damaged.name)
     adder = Adder(limits.parents_remembered_max)
+    durable_seq = damage_of(damaged).durable_seq
+    late = 0
     try:
         made.open_writer(limits.writer_heap_bytes)
         for kept in kept_records(damaged / RECORDS):
@@ -99,11 +110,50 @@ def built_anew(
                 _log.error("%s: %d bytes are damaged, too", damaged / RECORDS, kept.damaged_bytes)
             adder.remember(kept.records)
             for record in kept.records:
-                adder.add(record, made)
+                if durable_seq is not None and record.seq > durable_seq:
+                    late += 1
+                else:
+                    adder.add(record, made)
         made.commit()
     finally:
         made.close_writer()
-    return made
+    return BuiltAnew(made, adder, late)
+
+
+def add_late(
+    damaged: Path,
+    built: BuiltAnew,
+    limits: StoreLimits,
+    *,
+    replayed_to: int,
+    existing: Callable[[Collection[str]], set[str]],
+) -> None:
+    """Add what a damaged partition kept after the last commit that is known of, unless it comes from the log.
+
+    A crash between keeping and committing leaves such records, and the log brings them again. Where the log
+    has passed their numbers, they are stored elsewhere, or it did not have them any more.
+
+    Args:
+        replayed_to: the log has been carried over up to this number; nothing is uncommitted.
+        existing: says which uids are stored.
+    Raises:
+        StoreFailed: the disk is full or failed.
+        OSError: likewise, or the records cannot be read.
+    """
+    durable_seq = damage_of(damaged).durable_seq
+    if not built.late or durable_seq is None:
+        return
+    try:
+        built.partition.open_writer(limits.writer_heap_bytes)
+        for kept in kept_records(damaged / RECORDS):
+            late = [record for record in kept.records if durable_seq < record.seq <= replayed_to]
+            known = existing([record.uid for record in late]) if late else set()
+            for record in late:
+                if record.uid not in known:
+                    built.adder.add(record, built.partition)
+        built.partition.commit()
+    finally:
+        built.partition.close_writer()
 
 
 def settle(damaged: Path, rebuilt_records: int) -> None:

@@ -121,7 +121,7 @@ class Partitions:
         records = 0 if known is None else known.documents
         self.state.damaged_partitions += 1
         self.state.damaged_records += records
-        damage = Damage(reason=reason, records=records)
+        damage = Damage(reason=reason, records=records, durable_seq=self.state.durable_seq)
         set_aside(self.directory, path, damage, number=self.state.damaged_partitions)
         write_state(self.directory, self.state)
 
@@ -217,17 +217,29 @@ class Partitions:
         of_day = self.of_day(day)
         newest = of_day[-1] if of_day else None
         if newest is None or self.room(newest) <= 0:
-            if newest is not None:
-                newest.commit()  # so that the highest seq of a day stands for all below it
-                newest.close_writer()
-            path = self._home / f"{day}.{self._next_number(day)}"
-            try:
-                newest = Partition.create(path, keep_records=self.limits.keep_records)
-            except (OSError, ValueError, Damaged) as error:
-                raise StoreFailed(f"{self._home}: no new partition: {error}") from error
-            self._add(newest)
+            newest = self._begin(day, newest)
         self.open_for_writing(newest)
         return newest
+
+    def seal(self, newest: Partition) -> None:
+        """Have what comes from now on begin another partition of the same day.
+
+        Raises:
+            StoreFailed: the disk is full or failed.
+        """
+        self._begin(partition_key(newest.path)[0], newest)
+
+    def _begin(self, day: str, before: Partition | None) -> Partition:
+        if before is not None:
+            before.commit()  # so that the highest seq of a day stands for all below it
+            before.close_writer()
+        path = self._home / f"{day}.{self._next_number(day)}"
+        try:
+            made = Partition.create(path, keep_records=self.limits.keep_records)
+        except (OSError, ValueError, Damaged) as error:
+            raise StoreFailed(f"{self._home}: no new partition: {error}") from error
+        self._add(made)
+        return made
 
     def open_for_writing(self, partition: Partition) -> None:
         """Open a writer; when too many are open, the one of the oldest partition is closed.
@@ -307,7 +319,8 @@ class Partitions:
         shutil.rmtree(target, ignore_errors=True)  # of an attempt that failed
         try:
             return rewritten(partition, target, heap_bytes=self.limits.writer_heap_bytes)
-        except OSError as error:
+        except (OSError, StoreFailed) as error:
+            shutil.rmtree(target, ignore_errors=True)  # half of it would take what is left of a full disk
             raise StoreFailed(f"{partition.path}: cannot be written anew: {error}") from error
 
     def put_in_place(self, made: Partition, old: Partition) -> None:

@@ -29,9 +29,9 @@ from collector.store.contract import (
     StoreStats,
     TraceSummary,
 )
-from collector.store.embedded import calls, counting, finding, purging, rates
+from collector.store.embedded import calls, counting, finding, purging, rates, shedding
 from collector.store.embedded import schema as sc
-from collector.store.embedded.aside import built_anew, waiting
+from collector.store.embedded.aside import add_late, built_anew, waiting
 from collector.store.embedded.limits import StoreLimits
 from collector.store.embedded.partitions import Partitions, end_of_day_ns, name_parts, partition_key
 from collector.store.embedded.reading import newest_first, plans, stored_uids, trace_records
@@ -166,6 +166,29 @@ class EmbeddedStore:
         with self._rebuild_lock:
             return purging.purge_beside(self._partitions, self._writer, self._write_lock, is_stopping)
 
+    def shed_logs(self, severity_max: int, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """Take the logs up to a severity out of the oldest day that has any, and give their space back.
+
+        Any thread; how many went, 0 when there are none, or too few in what is being written.
+
+        Args:
+            severity_max: OpenTelemetry's number.
+            is_stopping: is asked whether to give up.
+        Raises:
+            StoreFailed: the disk is full or failed; what was deleted stays deleted.
+        """
+        self._check_writable()
+        with self._rebuild_lock:
+            return shedding.shed_logs(
+                self._partitions, self._writer, self._write_lock, severity_max, is_stopping
+            )
+
+    def drop_oldest_day(self) -> int:
+        """Let go of the oldest day, unless it is the only one; how many records went. Any thread."""
+        self._check_writable()
+        with self._rebuild_lock:
+            return shedding.drop_oldest_day(self._partitions, self._writer, self._write_lock)
+
     def scrub(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
         """Read every file and compare its checksum; set damaged partitions aside; how many there were.
 
@@ -191,12 +214,13 @@ class EmbeddedStore:
         with self._rebuild_lock:
             for damaged in waiting(self._partitions.directory):
                 target = self._partitions.unfinished(damaged.name)
-                made = built_anew(damaged, target, self._limits, is_stopping=is_stopping)
-                if made is None:
+                built = built_anew(damaged, target, self._limits, is_stopping=is_stopping)
+                if built is None:
                     break
                 with self._write_lock:
-                    self._writer.commit()
-                    back += self._partitions.adopt(made, damaged)
+                    replayed_to = self._writer.commit()
+                    add_late(damaged, built, self._limits, replayed_to=replayed_to, existing=self.existing)
+                    back += self._partitions.adopt(built.partition, damaged)
         return back
 
     def backup(self, target: Path) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector.errors import StoreFailed
+from collector.model import Record
 from collector.store.conditions import Equals
 from collector.store.embedded import EmbeddedStore, StoreLimits
 from collector.store.embedded.aside import DAMAGED, damage_of
@@ -96,6 +97,47 @@ def test_what_came_meanwhile_stays_and_numbers_go_on(directory: Path) -> None:
     store.append(RECORDS_OF_DAY)
     store.commit()
     assert stored(store) == sorted([*ALL, "late-0", "late-1", "late-2"])
+    store.close()
+
+
+def crash_before_a_commit(directory: Path) -> list[Record]:
+    """Keep four more records of the first day, crash, and damage its index; what was kept."""
+    committed = sorted((directory / PARTITIONS / FIRST / INDEX).glob("*.term"))[0]
+    store = EmbeddedStore.open(directory)
+    late = numbered([log(n, uid=f"late-{n}", received_ns=START_NS) for n in range(4)], first=42)
+    store.append(late)
+    kept = store._partitions.all[0]._records
+    assert kept is not None
+    kept.save()
+    store.abandon()
+    flip(committed)
+    return late
+
+
+@pytest.mark.parametrize("replayed", ["before", "in the middle", "afterwards"])
+def test_what_was_kept_and_not_committed_is_there_once(directory: Path, replayed: str) -> None:
+    """A crash between the two: the log has it still, and brings it again before or after the rebuilding."""
+    late = crash_before_a_commit(directory)
+    store = EmbeddedStore.open(directory)
+    assert store.stats().durable_seq < 42
+    if replayed != "afterwards":
+        store.append(late if replayed == "before" else late[:2])
+        store.commit()
+    assert store.rebuild() == 40
+    store.append(late)
+    store.commit()
+    assert stored(store) == sorted([*ALL, *(record.uid for record in late)])
+    store.close()
+
+
+def test_what_the_log_has_no_more_is_taken_from_what_is_kept(directory: Path) -> None:
+    """The state was behind, as after a loss of power: what the log has passed comes from nowhere else."""
+    late = crash_before_a_commit(directory)
+    store = EmbeddedStore.open(directory)
+    store.append(late[3:])  # the log begins here
+    store.commit()
+    assert store.rebuild() == 43
+    assert stored(store) == sorted([*ALL, *(record.uid for record in late)])
     store.close()
 
 
