@@ -31,6 +31,7 @@ RECORDS_PER_CHILD: Final = 3
 HUNG_AFTER_S: Final = 60.0
 LEVELS: Final = (logging.DEBUG, logging.INFO, logging.INFO, logging.INFO, logging.WARNING, logging.ERROR)
 HUNG_FILE: Final = "hung"  # in the directory of the truth: a child that did not end
+STORM_FILE: Final = "forked"  # likewise: all children that were wanted have ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,7 @@ class Program:
             if self.is_fork_wanted:
                 self.is_fork_wanted = False
                 self._fork_children()
+                (self._truth / STORM_FILE).touch()
             self._pause(0.02)  # flags, not events: a signal handler may not take a lock
         for thread in threads:
             thread.join()

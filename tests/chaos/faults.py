@@ -244,6 +244,10 @@ class ForkStorm(Fault):
         """Of the application that nothing is preloaded into."""
         self.scene.applications[0].send_signal(signal.SIGUSR1)
 
+    def end(self) -> None:
+        """All of them are gone."""
+        self.scene.wait_for_forks()
+
 
 class TurnApplicationClock(Fault):
     """The time of day is an hour off."""

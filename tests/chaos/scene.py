@@ -29,7 +29,7 @@ from collector.client import CollectorClient
 from collector.errors import CollectorError
 from collector.ledger import Ledger
 from collector.store.embedded.aside import waiting
-from tests.chaos.application import HUNG_FILE, Config
+from tests.chaos.application import HUNG_FILE, STORM_FILE, Config
 from tests.chaos.checker import Destroyed, Killed, Stored
 from tests.chaos.proxy import Proxy
 from tests.chaos.tampering import MIB, Clock, Disk, FailingCalls
@@ -158,6 +158,16 @@ class Scene:
         """A new life of an application that is not running."""
         application.clock.set_back()
         application.start()
+
+    def wait_for_forks(self) -> None:
+        """Until the children of a hundred forks have ended: what befalls a disk now is not to befall them."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        file = self.truth / STORM_FILE
+        while not file.exists() and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        if not file.exists():
+            self.complaints.append("a hundred forks are not done")
+        file.unlink(missing_ok=True)
 
     def settle(self) -> None:
         """End the applications in order, and wait until all that they have left is shipped and indexed."""

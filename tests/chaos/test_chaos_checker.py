@@ -100,6 +100,13 @@ def test_destroyed_lines_are_counted_one_by_one(refused: dict[str, int]) -> None
     assert not check(sent(3), stored([0, 2]), [spool(refused=refused)], [destroyed("spool", 1)]).ok
 
 
+def test_a_line_that_was_stored_before_it_was_destroyed_may_be_told() -> None:
+    """Its sender had not heard that it is stored; more than one would be told for nothing."""
+    for count, is_well in ((1, True), (2, False)):
+        told = [spool(losses=[{"start": 100, "end": 200, "reason": "damaged", "count": count}])]
+        assert check(sent(3), stored([0, 1, 2]), told, [destroyed("spool", 1)]).ok is is_well
+
+
 def test_a_gap_needs_an_explanation() -> None:
     """A frame of the log that was destroyed is one; a hole elsewhere is not."""
     hole = {"start": 1 * LINE_BYTES, "end": 2 * LINE_BYTES}
