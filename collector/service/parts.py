@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from collector.access.audit import AuditEvent, AuditTrail
+from collector.access.audit import AuditEvent
 from collector.access.keyring import keyring_of
 from collector.access.rates import SenderRates
 from collector.access.tls import ServerTls
@@ -115,7 +115,7 @@ class Parts:
             )
 
     def _make_backend(self, settings: Settings) -> Backend:
-        audit = AuditTrail(self.pipeline.take_own)
+        audit = self.pipeline.audit
 
         def token_changed(what: str, token: Token) -> None:
             audit.note(

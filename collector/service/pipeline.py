@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from collector.access.audit import AuditEvent, AuditTrail
 from collector.api.answers import AnswerLimits, Answers
 from collector.api.tail import Tail
 from collector.client import IMPORT_HEADERS, import_bodies
@@ -58,7 +59,8 @@ class Pipeline:
             limits=IndexLimits(commit_interval_s=settings.commit_interval_s),
             listener=self.tail,
         )
-        self.housekeeping = Housekeeping(self.indexer, settings)
+        self.audit = AuditTrail(self.take_own)
+        self.housekeeping = Housekeeping(self.indexer, settings, store=store, tell=self._note_dropped)
         self.mending = Mending(store, scrub_interval_s=settings.scrub_interval_s)
         self.watch = Watch(store, settings.data_dir / BASELINE, self.take_own, status_of=ledger.trace_status)
         self.answers = Answers(
@@ -125,6 +127,14 @@ class Pipeline:
             Overloaded: the store is busy; nothing was deleted.
         """
         return self.indexer.perform(lambda store: store.delete(condition), timeout_s=DELETE_TIMEOUT_S)
+
+    def _note_dropped(self, why: str, count: int) -> None:
+        """Leave a line about what the retention took."""
+        event = AuditEvent(
+            action="records.dropped", actor="the retention", target=why, result="done", count=count
+        )
+        self.audit.note(event)
+        self.audit.store()
 
     def close(self) -> bool:
         """Index what is left, commit, let go of the directory. Nothing may be taken in any more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
@@ -38,6 +39,7 @@ class Writer:
         self._clock_ns = clock_ns
         self._adder = Adder(limits.parents_remembered_max)
         self._uncommitted: set[str] = set()  # uids
+        self._appending_thread: int | None = None
 
     @property
     def durable_seq(self) -> int:
@@ -54,6 +56,7 @@ class Writer:
         existing: Callable[[Collection[str]], set[str]],
     ) -> Appended:
         """See `Store.append`; `existing` says which uids are stored and visible."""
+        self._appending_thread = threading.get_ident()
         self._check_for_losses()
         known: set[str] | None = None
         if check_uids:
@@ -132,17 +135,29 @@ class Writer:
             _log.warning("%s: %s", self._partitions.directory, error)
 
     def _abandon(self) -> None:
+        if threading.get_ident() != self._appending_thread:
+            # The error goes to somebody who only wanted to purge. Whoever appends has to hear of it, too, or
+            # what it appends next would stand for what has just been lost.
+            self._partitions.lost_uncommitted = True
         for partition in self._partitions.all:
             partition.abandon()
         self._uncommitted.clear()
 
     # ------------------------------------------------------------ delete
 
-    def delete(self, condition: Condition) -> int:
-        """See `Store.delete`."""
-        self.commit()
+    def delete(self, condition: Condition, *, among: Sequence[Partition] | None = None) -> int:
+        """See `Store.delete`.
+
+        Args:
+            among: the partitions that are asked; `None`: all.
+        """
+        try:
+            self.commit()
+        except StoreFailed:
+            self._partitions.lost_uncommitted = True  # the error goes to whoever deletes
+            raise
         queries: list[tuple[Partition, tantivy.Query, list[int]]] = []
-        for partition in self._partitions.all:
+        for partition in self._partitions.all if among is None else among:
             asked = plan(partition.snapshot, condition)
             if asked.exact:
                 query, seqs = asked.query, asked.seqs()
