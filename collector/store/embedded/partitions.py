@@ -121,7 +121,7 @@ class Partitions:
         records = 0 if known is None else known.documents
         self.state.damaged_partitions += 1
         self.state.damaged_records += records
-        damage = Damage(reason=reason, records=records)
+        damage = Damage(reason=reason, records=records, durable_seq=self.state.durable_seq)
         set_aside(self.directory, path, damage, number=self.state.damaged_partitions)
         write_state(self.directory, self.state)
 

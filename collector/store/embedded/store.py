@@ -31,7 +31,7 @@ from collector.store.contract import (
 )
 from collector.store.embedded import calls, counting, finding, purging, rates, shedding
 from collector.store.embedded import schema as sc
-from collector.store.embedded.aside import built_anew, waiting
+from collector.store.embedded.aside import add_late, built_anew, waiting
 from collector.store.embedded.limits import StoreLimits
 from collector.store.embedded.partitions import Partitions, end_of_day_ns, name_parts, partition_key
 from collector.store.embedded.reading import newest_first, plans, stored_uids, trace_records
@@ -214,12 +214,13 @@ class EmbeddedStore:
         with self._rebuild_lock:
             for damaged in waiting(self._partitions.directory):
                 target = self._partitions.unfinished(damaged.name)
-                made = built_anew(damaged, target, self._limits, is_stopping=is_stopping)
-                if made is None:
+                built = built_anew(damaged, target, self._limits, is_stopping=is_stopping)
+                if built is None:
                     break
                 with self._write_lock:
-                    self._writer.commit()
-                    back += self._partitions.adopt(made, damaged)
+                    replayed_to = self._writer.commit()
+                    add_late(damaged, built, self._limits, replayed_to=replayed_to, existing=self.existing)
+                    back += self._partitions.adopt(built.partition, damaged)
         return back
 
     def backup(self, target: Path) -> int:
