@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
-from tracing.context import current_span
 from tracing.handoff import Handoff, Patch
 from tracing.instrumentation.messaging import carried, fuse, is_wanted, processing, sending
 from tracing.propagation import messages
@@ -49,9 +48,15 @@ def stub_patches() -> Sequence[Handoff]:
 
 
 def worker_patches() -> Sequence[Handoff]:
-    """The worker's threads, and where it notes what an actor raised."""
+    """The worker's threads, and where it notes what an actor raised.
+
+    A message whose delay is over is put into its queue by the worker, which is nobody's request: it keeps the
+    trace that it has.
+    """
+    module = import_module("dramatiq.worker")
     return [
-        Patch(import_module("dramatiq.worker").WorkerThread, "process_message", _process_message),
+        Patch(module.ConsumerThread, "handle_delayed_messages", _beneath),
+        Patch(module.WorkerThread, "process_message", _process_message),
         Patch(import_module("dramatiq.broker").MessageProxy, "stuff_exception", _stuff_exception),
     ]
 
@@ -71,9 +76,6 @@ def _enqueue(original: Callable[..., Any]) -> Callable[..., Any]:
     def enqueue(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
         if not is_wanted():
             return original(self, message, *args, **kwargs)
-        if OPTION in message.options and current_span() is None:  # its delay is over
-            with carried(_NOBODY_S):
-                return original(self, message, *args, **kwargs)
         with sending(SYSTEM, message.queue_name, message.actor_name, _about(message)) as span, carried(span):
             try:
                 message = message.copy(options={OPTION: messages.texts()})
