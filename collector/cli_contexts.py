@@ -50,9 +50,8 @@ def loss_lines(answer: JsonObject, *, width: int | None = None) -> list[Text]:
     for loss in answer["losses"]:
         mark = Text("✗ ", style="bold red")
         lines += wrapped(clean(loss["summary"]), width=width, indent=2, first=mark)
-        said = [confidence_words(loss["confidence"]), f"lost on the way: {_HOPS[loss['hop']]}"]
-        if loss["parent"] is not None:
-            said.append(clean(loss["parent"]["how"]))
+        how = clean(loss["parent"]["how"])
+        said = [confidence_words(loss["confidence"]), f"lost on the way: {_HOPS[loss['hop']]}", how]
         lines += wrapped("  ·  ".join(said), width=width, indent=_INDENT, style="dim")
         lines += wrapped(f"→ {clean(loss['advice'])}", width=width, indent=_INDENT)
         lines += [Text(f"{'':<{_INDENT}}{text}", style="dim") for text in _go_on(loss)]
@@ -74,6 +73,6 @@ def _go_on(loss: JsonObject) -> list[str]:
         found.append(f"backtrail trace {example['trace_id']}")
     else:
         found.append(f"“{clean(example['quote'])}” at {example['timestamp'][:19]}Z")
-    if parent is not None and parent["trace_id"] is not None:
+    if parent["trace_id"] is not None:
         found.append(f"backtrail trace {parent['trace_id']}   (what it probably belongs to)")
     return found

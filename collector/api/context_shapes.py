@@ -45,7 +45,7 @@ class ContextLossObject(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     seen: int  # spans or lines of this place, in the same time
     summary: str
-    parent: ProbableParentObject | None
+    parent: ProbableParentObject
     inferred: bool  # always true: no record states it
     confidence: float
     advice: str

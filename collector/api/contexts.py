@@ -41,7 +41,7 @@ def context_losses(
 
 
 def _services(loss: ContextLoss) -> set[str]:
-    return {loss.service} | ({loss.parent.service} if loss.parent is not None else set())
+    return {loss.service, loss.parent.service}
 
 
 def _loss(loss: ContextLoss) -> ContextLossObject:
@@ -55,7 +55,7 @@ def _loss(loss: ContextLoss) -> ContextLossObject:
         count=loss.count,
         seen=loss.seen,
         summary=loss.summary,
-        parent=ProbableParentObject(**as_json(loss.parent)) if loss.parent is not None else None,
+        parent=ProbableParentObject(**as_json(loss.parent)),
         inferred=True,
         confidence=loss.confidence,
         advice=loss.advice,

@@ -7,7 +7,7 @@ probes and start-up messages do.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -20,8 +20,8 @@ from collector.diagnose.contexts.model import (
     ProbableParent,
     shortened,
 )
-from collector.diagnose.contexts.parents import Found, Moment, calling, going_on, sending
-from collector.diagnose.contexts.spans import Place, Seen, Spans, process_of
+from collector.diagnose.contexts.parents import Found, Moment, calling, going_on, going_on_elsewhere, sending
+from collector.diagnose.contexts.spans import Place, Seen, Spans, place_of, process_of
 from collector.diagnose.visits import operation_name
 from collector.model import Record, Trace
 from tracing.semconv import EVENT_NAME
@@ -83,13 +83,13 @@ def _new_traces(here: Spans, there: Spans) -> list[ContextLoss]:
         if usual is not None:
             found = _more_sure(found, usual, there.parents_of(place))
         if found is not None:
-            losses.append(_span_loss("new_trace", place, roots, len(seen), found))
+            losses.append(_span_loss("new_trace", place, roots, here, there, found))
     return losses
 
 
 def _parent_of(place: Place, roots: Sequence[Seen], here: Spans) -> Found | None:
     if place.span_kind == "SERVER":
-        return calling(roots, here)
+        return calling(roots, here) or going_on_elsewhere(roots, here)
     if place.span_kind == "CONSUMER":
         return sending(roots, here)
     moments = [Moment(process_of(root.node.record), root.node.record.timestamp_ns) for root in roots]
@@ -110,7 +110,8 @@ def _usual(seen: Sequence[Seen], is_without: Callable[[Seen], bool]) -> float | 
 
 def _more_sure(found: Found | None, usual: float, parents: Mapping[Place, int]) -> Found | None:
     """What is known from before: that the place has a parent, and where."""
-    if found is not None and (not parents or found.place in parents):
+    services = {place.service for place in parents}
+    if found is not None and (not parents or found.place.service in services):
         return found._replace(confidence=1 - (1 - found.confidence) * (1 - usual))
     if not parents:
         return None
@@ -131,7 +132,7 @@ def _missing_parents(here: Spans, there: Spans, settled_ns: int) -> list[Context
             continue
         parent = max(parents, key=lambda one: (parents[one], one))
         found = Found(parent, "it is the parent in traces where its span arrives", {}, usual)
-        losses.append(_span_loss("missing_parent", place, orphans, len(seen), found))
+        losses.append(_span_loss("missing_parent", place, orphans, here, there, found))
     return losses
 
 
@@ -141,12 +142,15 @@ def _is_settled(trace: Trace, settled_ns: int) -> bool:
     return trace.completeness != "open" and not is_lost and trace.end_ns <= settled_ns
 
 
-def _span_loss(kind: LossKind, place: Place, lost: Sequence[Seen], seen: int, found: Found) -> ContextLoss:
-    record = lost[0].node.record
-    hop = words.hop_of(record)
+def _span_loss(
+    kind: LossKind, place: Place, lost: Sequence[Seen], here: Spans, there: Spans, found: Found
+) -> ContextLoss:
+    seen = len(here.by_place[place])
     line = next((log for one in lost for log in one.node.logs if log.source is not None), None)
     source = _source(line) if line is not None else None
     parent = _parent(found)
+    gone = _gone(found.place, here, there) if kind == "new_trace" else None
+    hop = words.hop_of(gone or lost[0].node.record)
     return ContextLoss(
         kind=kind,
         service=place.service,
@@ -159,7 +163,9 @@ def _span_loss(kind: LossKind, place: Place, lost: Sequence[Seen], seen: int, fo
         summary=words.summary(kind, place.operation, place.service, len(lost), seen, parent),
         parent=parent,
         confidence=round(found.confidence, 3),
-        advice=words.advice(kind, hop, found.place, place.service, source),
+        advice=words.gone(found.place)
+        if gone is not None
+        else words.advice(kind, hop, found.place, place.service, source),
         examples=[
             LossExample(
                 uid=one.node.record.uid,
@@ -171,6 +177,13 @@ def _span_loss(kind: LossKind, place: Place, lost: Sequence[Seen], seen: int, fo
             for one in lost[:EXAMPLES_MAX]
         ],
     )
+
+
+def _gone(place: Place, here: Spans, there: Spans) -> Record | None:
+    """A span that began work in a service before, where there are none any more: all below it lost that."""
+    if place.span_kind not in ("SERVER", "CONSUMER") or place in here.by_place:
+        return None
+    return there.by_place[place][0].node.record
 
 
 def _parent(found: Found) -> ProbableParent:
@@ -190,25 +203,29 @@ def _parent(found: Found) -> ProbableParent:
 
 
 def _without_ids(now: Evidence, before: Evidence, here: Spans) -> list[ContextLoss]:
-    loose, kept = _by_site(now.loose), _counted(now.traces)
-    loose_before, kept_before = _by_site(before.loose), _counted(before.traces)
-    in_service: dict[str, int] = defaultdict(int)
-    for site, count in kept.items():
-        in_service[site.service] += count
-    loose_in: dict[str, int] = defaultdict(int)
-    for site, lines in loose.items():
-        loose_in[site.service] += len(lines)
+    loose, kept = _by_site(now.loose), _kept(now.traces)
+    loose_before, kept_before = _by_site(before.loose), _kept(before.traces)
+    with_ids = Counter[str]()
+    for site, places in (*kept.items(), *kept_before.items()):
+        with_ids[site.service] += places.total()
+    without = Counter(line.service for line in now.loose)
     losses = []
     for site, lines in loose.items():
-        with_ids = in_service[site.service]
-        if len(lines) < LOSSES_MIN or with_ids < WITH_IDS_SHARE_MIN * (with_ids + loose_in[site.service]):
+        with_ids_here = with_ids[site.service]
+        if len(lines) < LOSSES_MIN or with_ids_here < WITH_IDS_SHARE_MIN * (
+            with_ids_here + without[site.service]
+        ):
             continue
         found = going_on([Moment(process_of(line), line.timestamp_ns) for line in lines], here, ())
-        usual = _usual_line(kept_before.get(site, 0), len(loose_before.get(site, ())))
-        if found is not None and usual is not None:
+        places = kept_before.get(site, Counter())
+        usual = _usual_line(places.total(), len(loose_before.get(site, ())))
+        if usual is not None and found is None:
+            place = max(places, key=lambda one: (places[one], one))
+            found = Found(place, "it was written there while the context was kept", {}, usual)
+        elif usual is not None and found is not None:
             found = found._replace(confidence=1 - (1 - found.confidence) * (1 - usual))
-        if found is not None or usual is not None:
-            losses.append(_line_loss(site, lines, len(lines) + kept.get(site, 0), found, usual))
+        if found is not None:
+            losses.append(_line_loss(site, lines, len(lines) + kept.get(site, Counter()).total(), found))
     return losses
 
 
@@ -226,15 +243,15 @@ def _by_site(lines: Sequence[Record]) -> dict[Site, list[Record]]:
     return sites
 
 
-def _counted(traces: Sequence[Trace]) -> dict[Site, int]:
-    counts: dict[Site, int] = defaultdict(int)
+def _kept(traces: Sequence[Trace]) -> dict[Site, Counter[Place]]:
+    """Of each site whose lines have ids: in which spans they were written, and how often."""
+    places: dict[Site, Counter[Place]] = defaultdict(Counter)
     for trace in traces:
         for node in trace.walk():
+            place = place_of(node)
             for line in node.logs:
-                counts[_site(line)] += 1
-        for line in trace.stray_logs:
-            counts[_site(line)] += 1
-    return counts
+                places[_site(line)][place] += 1
+    return places
 
 
 def _site(line: Record) -> Site:
@@ -244,11 +261,9 @@ def _site(line: Record) -> Site:
     return Site(line.service, line.logger, operation_name(line.message or ""))
 
 
-def _line_loss(
-    site: Site, lines: Sequence[Record], seen: int, found: Found | None, usual: float | None
-) -> ContextLoss:
+def _line_loss(site: Site, lines: Sequence[Record], seen: int, found: Found) -> ContextLoss:
     source = _source(lines[0])
-    parent = _parent(found) if found is not None else None
+    parent = _parent(found)
     what = f"{site.logger or 'a logger'} at {source}" if source else f"{site.logger or 'a logger'}"
     return ContextLoss(
         kind="no_ids",
@@ -261,8 +276,8 @@ def _line_loss(
         seen=seen,
         summary=words.summary("no_ids", what, site.service, len(lines), seen, parent),
         parent=parent,
-        confidence=round(found.confidence if found is not None else usual or 0.0, 3),
-        advice=words.advice("no_ids", "process", found.place if found else None, site.service, source),
+        confidence=round(found.confidence, 3),
+        advice=words.advice("no_ids", "process", found.place, site.service, source),
         examples=[
             LossExample(
                 uid=line.uid,

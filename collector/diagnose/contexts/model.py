@@ -51,7 +51,7 @@ class ContextLoss(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     seen: int  # spans or lines of this place altogether, in the same time
     summary: str
-    parent: ProbableParent | None
+    parent: ProbableParent
     confidence: float  # 0..1
     advice: str
     examples: list[LossExample]

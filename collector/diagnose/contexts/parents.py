@@ -24,6 +24,7 @@ SAME_CLOCK_NS: Final = 2_000_000
 WAITED_NS_MAX: Final = 600_000_000_000  # in a queue; what waits longer has more than a lost context
 
 SURE: Final = 0.99  # the two name the same message
+ELSEWHERE: Final = 0.7  # it cannot be chance; what brought the one about may have brought the other about too
 CONTAINED: Final = 0.9  # it cannot be chance; that one is the other's parent is still inferred
 SAME_PLACE: Final = 0.75  # the same destination, one after the other
 
@@ -50,39 +51,69 @@ def going_on(moments: Sequence[Moment], spans: Spans, besides: Iterable[str]) ->
     Args:
         besides: ids of traces that are the losses' own.
     """
-    own = set(besides)
     processes = {moment.process for moment in moments}
-    kinds: dict[Place, dict[str, list[Seen]]] = defaultdict(lambda: defaultdict(list))
-    for one in spans.seen:
-        process = process_of(one.node.record)
-        if process in processes and one.trace.trace_id not in own:
-            kinds[one.place][process].append(one)
+    own = set(besides)
+    there = [
+        (one, process)
+        for one in spans.seen
+        if (process := process_of(one.node.record)) in processes and one.trace.trace_id not in own
+    ]
+    return _around(moments, there, spans, 0, "it was going on in the same process each time", CONTAINED)
+
+
+def going_on_elsewhere(roots: Sequence[Seen], spans: Spans) -> Found | None:
+    """What was going on in another service each time: a call that its own side has no span of."""
+    own = {root.trace.trace_id for root in roots}
+    service = roots[0].node.service
+    there = [
+        (one, "")
+        for one in spans.seen
+        if one.node.service != service and one.trace.trace_id not in own and one.node.record.duration_ns
+    ]
+    moments = [Moment("", root.node.record.timestamp_ns) for root in roots]
+    how = f"it was going on in another service each time that {service} began"
+    return _around(moments, there, spans, SAME_CLOCK_NS, how, ELSEWHERE)
+
+
+def _around(
+    moments: Sequence[Moment],
+    there: Iterable[tuple[Seen, str]],
+    spans: Spans,
+    off_ns: int,
+    how: str,
+    confidence: float,
+) -> Found | None:
+    """The place of which a span was going on at these moments, if that is no chance.
+
+    Args:
+        there: spans, each with what stands for its process.
+    """
+    sorts: dict[Place, dict[str, list[Seen]]] = defaultdict(lambda: defaultdict(list))
+    for one, process in there:
+        sorts[one.place][process].append(one)
     best: tuple[int, float, Place] | None = None
-    courses: dict[Place, dict[str, Course]] = {}
-    for place, by_process in kinds.items():
-        there = courses[place] = {process: Course(seen) for process, seen in by_process.items()}
+    matches: dict[int, Seen] = {}
+    for place, by_process in sorts.items():
+        courses = {process: Course(seen) for process, seen in by_process.items()}
         busy = {
-            process: course.busy.share_of(spans.first_ns, spans.last_ns) for process, course in there.items()
+            process: course.busy.share_of(spans.first_ns, spans.last_ns)
+            for process, course in courses.items()
         }
-        hits = sum(
-            moment.process in there and moment.time_ns in there[moment.process].busy for moment in moments
-        )
+        found = {
+            index: parent
+            for index, moment in enumerate(moments)
+            if moment.process in courses
+            and (parent := next(courses[moment.process].at(moment.time_ns, off_ns), None)) is not None
+        }
         share = sum(busy.get(moment.process, 0.0) for moment in moments) / len(moments)
-        if _is_no_chance(len(moments), hits, share, len(kinds)):
-            rank = (hits, -share, place)  # of two that contain each other, the inner one
-            best = rank if best is None or rank > best else best
+        if _is_no_chance(len(moments), len(found), share, len(sorts)):
+            rank = (len(found), -share, place)  # of two that contain each other, the inner one
+            if best is None or rank > best:
+                best, matches = rank, found
     if best is None:
         return None
     hits, _, place = best
-    matches = {
-        index: parent
-        for index, moment in enumerate(moments)
-        if moment.process in courses[place]
-        and (parent := next(courses[place][moment.process].at(moment.time_ns), None)) is not None
-    }
-    return Found(
-        place, "it was going on in the same process each time", matches, CONTAINED * hits / len(moments)
-    )
+    return Found(place, how, matches, confidence * hits / len(moments))
 
 
 def calling(roots: Sequence[Seen], spans: Spans) -> Found | None:

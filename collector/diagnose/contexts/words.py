@@ -17,9 +17,7 @@ def hop_of(record: Record) -> Hop:
     return "process"
 
 
-def summary(
-    kind: LossKind, what: str, service: str, count: int, seen: int, parent: ProbableParent | None
-) -> str:
+def summary(kind: LossKind, what: str, service: str, count: int, seen: int, parent: ProbableParent) -> str:
     """One sentence: what happens where, how often, and what it probably belongs to."""
     often = f"{count} of {seen}"
     said = {
@@ -27,19 +25,26 @@ def summary(
         "no_ids": f"{what} in {service} writes lines without ids ({often})",
         "missing_parent": f"{what} in {service} names a parent that never came ({often})",
     }[kind]
-    if parent is None:
-        return said
     return f"{said}; it probably belongs to {parent.operation} in {parent.service}"
 
 
-def advice(kind: LossKind, hop: Hop, place: Place | None, service: str, source: str | None) -> str:
+def gone(place: Place) -> str:
+    """What to look at where the span that used to begin the work is not there any more."""
+    return (
+        f"{place.operation} in {place.service}, which it was below before, has no spans any more: "
+        "tracing.instrument() comes too late there or leaves its library out: "
+        f"`backtrail doctor --app MODULE` where {place.service} runs"
+    )
+
+
+def advice(kind: LossKind, hop: Hop, place: Place, service: str, source: str | None) -> str:
     """What to look at, the likeliest first.
 
     Args:
         place: of the probable parent.
         source: `file:line` of a line that was written there.
     """
-    caller = place.service if place is not None else "the caller"
+    caller = place.service
     at = f" at {source}" if source else ""
     if kind == "missing_parent":
         return (
