@@ -143,6 +143,7 @@ ENTRIES: Final = (
         _made_by("aws", "botocore_patches"),
         instrumentor="BotocoreInstrumentor",
     ),
+    _own("google-pubsub", "google.cloud.pubsub_v1", _made_by("pubsub", "pubsub_patches")),
     _own("nats", "nats", _made_by("nats", "nats_patches")),
     _own("mqtt", "paho.mqtt.client", _made_by("mqtt", "paho_patches")),
     _own("mqtt", "aiomqtt", _made_by("mqtt", "aiomqtt_patches")),

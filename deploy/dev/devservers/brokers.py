@@ -8,6 +8,7 @@ from devservers.kafka import Kafka
 from devservers.mosquitto import Mosquitto
 from devservers.moto import Moto
 from devservers.nats import Nats
+from devservers.pubsub import PubSub
 from devservers.rabbitmq import RabbitMQ
 from devservers.redis import Redis
 
@@ -18,4 +19,5 @@ BROKERS: Final = {
     "nats": Nats,
     "mosquitto": Mosquitto,
     "moto": Moto,
+    "pubsub": PubSub,
 }

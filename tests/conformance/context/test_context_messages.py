@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from opentelemetry import baggage
 from redis.commands.core import StreamCommands
 
 import tracing
@@ -197,6 +198,16 @@ def test_an_exception_of_a_callback_is_on_the_span_and_passes_on(captured: Captu
         1 / 0
     assert captured.span("process orders")["level"] == "ERROR"
     assert tracing.current_span_id() is None
+
+
+def test_a_callback_has_only_the_baggage_of_its_message(captured: Captured) -> None:
+    """Not that of the request in which the thread or the task was started that calls it."""
+    with tracing.extracted({"baggage": "tenant=startup"}):
+        with processing("mqtt", "orders", {"baggage": "kind=order"}):
+            assert baggage.get_all() == {"kind": "order"}
+        with processing("mqtt", "orders", None):
+            assert baggage.get_all() == {}
+        assert baggage.get_all() == {"tenant": "startup"}
 
 
 @pytest.mark.parametrize("body", [b"", b"plain", b"\xffBTM1", b"\xffBTM1\x00\x05nonsense", b"{}"])
