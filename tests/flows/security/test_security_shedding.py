@@ -22,10 +22,10 @@ BATCH_RECORDS = 2_000
 
 @pytest.fixture
 def small_disk(tmp_path: Path, need: Callable[[bool, str], None]) -> Iterator[Path]:
-    """A file system of its own with 96 MiB."""
+    """A file system of its own with 64 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
     done = subprocess.run(mount, check=False, capture_output=True) if shutil.which("mount") else None
     need(done is not None and done.returncode == 0, "the right to mount a tmpfs")
     yield disk
@@ -60,8 +60,8 @@ def test_debug_goes_and_the_rest_stays(small_disk: Path, collector_process: Call
     collector = collector_process(
         data_dir=str(small_disk / "data"),
         wal_bytes_max="8MiB",
-        disk_free_bytes_min="8MiB",
-        shed_free_bytes_min="48MiB",
+        disk_free_bytes_min="4MiB",
+        shed_free_bytes_min="42MiB",
         commit_interval_s="0.2",
     )
     collector.start()
