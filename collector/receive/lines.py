@@ -50,6 +50,7 @@ class RecordLine(msgspec.Struct, frozen=True, gc=False):
     uid: str | None = None
 
 
+_SEVERITY_NUMBERS: Final = sc.SEVERITY_NUMBERS
 line_decoder: Final = msgspec.json.Decoder(RecordLine)
 
 
@@ -89,13 +90,17 @@ def record(
         InvalidLine: a time inside an event is not RFC 3339.
     """
     timestamp_ns = parse_timestamp(line.timestamp)
-    level = line.level if line.level in sc.SEVERITY_NUMBERS else sc.normal_level(line.level) or "INFO"
+    level = line.level
+    severity_number = _SEVERITY_NUMBERS.get(level)
+    if severity_number is None:
+        level = sc.normal_level(level) or "INFO"
+        severity_number = _SEVERITY_NUMBERS[level]
     if _is_only_log(line):  # most are, and every argument less makes the call cheaper
         return Record(
             uid=uid,
             timestamp_ns=timestamp_ns,
             level=level,
-            severity_number=sc.SEVERITY_NUMBERS[level],
+            severity_number=severity_number,
             service=line.service,
             trace_id=line.trace_id,
             span_id=line.span_id,
@@ -115,7 +120,7 @@ def record(
         kind=line.kind or "log",  # type: ignore[arg-type]  # checked by decode_line; `close` is no record
         timestamp_ns=timestamp_ns,
         level=level,
-        severity_number=sc.SEVERITY_NUMBERS[level],
+        severity_number=severity_number,
         service=line.service,
         trace_id=line.trace_id,
         span_id=line.span_id,
@@ -150,14 +155,15 @@ def record(
 
 def _is_only_log(line: RecordLine) -> bool:
     """Whether a line has nothing of what belongs to spans."""
-    return line.kind is None and not (
-        line.duration_ns is not None
-        or line.parent_span_id
-        or line.span_kind
-        or line.status
-        or line.events
-        or line.links
-        or line.loss
+    return (
+        line.kind is None
+        and line.duration_ns is None
+        and not line.parent_span_id
+        and not line.span_kind
+        and not line.status
+        and not line.events
+        and not line.links
+        and not line.loss
     )
 
 

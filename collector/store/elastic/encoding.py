@@ -84,9 +84,8 @@ class DocumentEncoder:
     def _encode(self, record: Record, bare: bool) -> bytes:
         shared = self._shared(record.resource, bare) if record.resource else _NOTHING_SHARED
         profile, is_plain = self._profile(record)
-        if is_plain and not bare and self._is_usual(record):
-            own = _usual(record, shared.terms)
-        else:
+        own = self._usual(record, shared) if is_plain and not bare else None
+        if own is None:
             own = self._unusual(record, profile, shared, bare)
         received_ns, received = self._received
         if record.received_ns != received_ns:  # all that came in one request have the same
@@ -96,24 +95,47 @@ class DocumentEncoder:
 
     # ---------------------------------------------------------------- a record's own part
 
-    def _is_usual(self, record: Record) -> bool:
-        """Whether a record has nothing but what nearly every record has, and all of it fits."""
-        message = record.message
-        return (
-            record.exception is None
-            and not record.events
-            and not record.links
-            and record.loss is None
-            and (message is None or message.isascii())
-            and record.timestamp_ns < NUMBER_MAX
-            and record.received_ns < NUMBER_MAX
-            and (record.duration_ns or 0) < NUMBER_MAX
-            and len(record.uid) <= TEXT_CHARS_MAX
-            and len(record.trace_id or "") <= TEXT_CHARS_MAX
-            and len(record.span_id or "") <= TEXT_CHARS_MAX
-            and len(record.parent_span_id or "") <= TEXT_CHARS_MAX
-            and len(record.name or "") <= TEXT_CHARS_MAX
-            and self._guard.plain(record.attributes)
+    def _usual(self, record: Record, shared: _Shared) -> bytes | None:
+        """The short way: `None` unless a record has only what nearly every record has, and all of it fits."""
+        uid, trace_id, span_id = record.uid, record.trace_id, record.span_id
+        parent_span_id, name, message = record.parent_span_id, record.name, record.message
+        timestamp_ns, duration_ns = record.timestamp_ns, record.duration_ns
+        attributes, status = record.attributes, record.status
+        if (
+            record.exception is not None
+            or record.events
+            or record.links
+            or record.loss is not None
+            or (message is not None and not message.isascii())
+            or len(uid) > TEXT_CHARS_MAX
+            or (trace_id is not None and len(trace_id) > TEXT_CHARS_MAX)
+            or (span_id is not None and len(span_id) > TEXT_CHARS_MAX)
+            or (parent_span_id is not None and len(parent_span_id) > TEXT_CHARS_MAX)
+            or (name is not None and len(name) > TEXT_CHARS_MAX)
+            or (duration_ns is not None and duration_ns >= NUMBER_MAX)
+            or timestamp_ns >= NUMBER_MAX
+            or record.received_ns >= NUMBER_MAX
+            or not self._guard.plain(attributes)
+        ):
+            return None
+        return _encoder.encode(
+            Document(
+                timestamp=_iso(timestamp_ns),
+                record_uid=uid,
+                trace_id=trace_id,
+                span_id=span_id,
+                parent_span_id=parent_span_id,
+                trace_flags=record.trace_flags,
+                body=message,
+                name=name,
+                duration=duration_ns,
+                status_message=None if status is None else status.message,
+                attributes=attributes,
+                record_seq=record.seq,
+                record_bucket=_bucket(record),
+                record_terms=(attribute_terms(attributes) + shared.terms if attributes else shared.terms)
+                or None,
+            )
         )
 
     def _unusual(self, record: Record, profile: _Profile, shared: _Shared, bare: bool) -> bytes:
@@ -228,29 +250,6 @@ class DocumentEncoder:
             record_resource=None if whole else body.decode(),
         )
         return _Shared(_part(document), terms)
-
-
-def _usual(record: Record, shared_terms: list[str]) -> bytes:
-    """The own part of a record that has nothing unusual; every argument less makes it cheaper."""
-    attributes, status = record.attributes, record.status
-    return _encoder.encode(
-        Document(
-            timestamp=_iso(record.timestamp_ns),
-            record_uid=record.uid,
-            trace_id=record.trace_id,
-            span_id=record.span_id,
-            parent_span_id=record.parent_span_id,
-            trace_flags=record.trace_flags,
-            body=record.message,
-            name=record.name,
-            duration=record.duration_ns,
-            status_message=None if status is None else status.message,
-            attributes=attributes,
-            record_seq=record.seq,
-            record_bucket=_bucket(record),
-            record_terms=(attribute_terms(attributes) + shared_terms if attributes else shared_terms) or None,
-        )
-    )
 
 
 def _new_profile(record: Record) -> _Profile:
