@@ -2,13 +2,14 @@
 
 Without a token only programs on this machine reach us (`check_reach` refuses anything else), but a web page
 in this machine's browser is such a program: a name that it re-binds to 127.0.0.1 would let it read
-everything ("DNS rebinding"). So a call without a token must name a loopback host.
+everything ("DNS rebinding"), and one of any name may send what needs no preflight. So a call without a token
+must name a loopback host, and no foreign page as its origin.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -57,8 +58,8 @@ class Access:
             return Caller(name=None, address=address)
         given = dict(headers)
         if not self.keyring.needs_token(needed):
-            host = given.get(b"host", b"").decode("latin-1")
-            return self._refusal_without_token(needed, host) or Caller(name=None, address=address)
+            refusal = self._refusal_without_token(needed, given)
+            return refusal or Caller(name=None, address=address)
         secret = _shown(given.get(b"authorization", b""))
         if secret is None:
             return Problem(
@@ -77,21 +78,34 @@ class Access:
             )
         return replace(caller, address=address)
 
-    def _refusal_without_token(self, needed: Right, host: str) -> Problem | None:
+    def _refusal_without_token(self, needed: Right, given: Mapping[bytes, bytes]) -> Problem | None:
         if needed == "admin":
             return Problem(
                 kind="forbidden",
                 detail="deleting is off over HTTP until there is a token for it: make one with `backtrail"
                 " tokens create NAME --scope admin`, or set an admin token (BACKTRAIL_ADMIN_TOKEN)",
             )
-        name = _host_name(host).lower()
-        if self.serves_anybody or not name or is_loopback(name) or name in self.hosts:
+        if self.serves_anybody:
             return None
+        origin = given.get(b"origin")
+        if origin is not None and not self._is_ours(origin.partition(b"://")[2] or b"null"):
+            return Problem(
+                kind="misdirected",
+                detail=f"a page of {origin.decode('latin-1')!r:.80} may not call us without a token",
+            )
+        host = given.get(b"host", b"")
+        if self._is_ours(host):
+            return None
+        name = _host_name(host.decode("latin-1")).lower()
         return Problem(
             kind="misdirected",
             detail=f"host {name!r:.80} is not this collector; call it as 127.0.0.1, set a token, or list the"
             " name in allowed_hosts (BACKTRAIL_ALLOWED_HOSTS)",
         )
+
+    def _is_ours(self, host: bytes) -> bool:
+        name = _host_name(host.decode("latin-1")).lower()
+        return not name or is_loopback(name) or name in self.hosts
 
 
 def _shown(authorization: bytes) -> bytes | None:

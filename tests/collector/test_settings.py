@@ -137,12 +137,15 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "collector.example"])
-def test_beyond_loopback_both_tokens_are_needed(host: str) -> None:
-    """No open door by accident: neither token alone is enough."""
+def test_beyond_loopback_both_tokens_are_needed(host: str, tmp_path: Path) -> None:
+    """No open door by accident: neither token alone is enough; a file of tokens is, or to say so."""
     for tokens in ({}, {"read_token": "r"}, {"ingest_token": "i"}):
         with pytest.raises(ConfigurationError, match="both ingest_token and read_token"):
             load({"host": host, **tokens})
     assert load({"host": host, "read_token": "r", "ingest_token": "i"}).settings.host == host
+    assert load({"host": host, "serve_anybody_without_token": "true"}).settings.host == host
+    (tmp_path / "tokens.json").write_text("")
+    assert load({"host": host, "data_dir": tmp_path}).settings.host == host
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,28 @@ def test_with_a_token_the_name_does_not_matter() -> None:
 def test_admin_is_off_until_it_has_a_token() -> None:
     """Whoever can reach us cannot delete what we know."""
     assert refused(NO_TOKENS, "admin") == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind"),
+    [
+        ("http://localhost:3000", None),
+        ("http://127.0.0.1:4318", None),
+        ("https://trail.example", None),
+        ("https://evil.example", "misdirected"),
+        ("https://localhost.evil.example", "misdirected"),
+        ("null", "misdirected"),
+    ],
+)
+def test_without_a_token_no_foreign_page_writes(origin: str, kind: str | None) -> None:
+    """What needs no preflight would get through: only the origin says where it comes from."""
+    headers = [(b"host", b"127.0.0.1:4318"), (b"origin", origin.encode())]
+    found = NO_TOKENS.admit("ingest", headers)
+    assert (found.kind if isinstance(found, Problem) else None) == kind
+
+
+def test_everybody_is_let_in_only_when_that_was_said(tmp_path: Path) -> None:
+    """In so many words; but to delete still takes a token."""
+    told = Access.of(Settings(data_dir=tmp_path, host="0.0.0.0", serve_anybody_without_token=True))
+    assert refused(told, "read", host="collector.example") is None
+    assert refused(told, "admin", host="collector.example") == "forbidden"
