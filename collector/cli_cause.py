@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -161,11 +161,7 @@ def changes(
             service=service, kind=kind, start=start, end=end, limit=limit, cursor=cursor
         )
     give(answer, change_lines, as_json=as_json)
-    if answer["cursor"]:
-        complain(f"there are more: --cursor {answer['cursor']}")
-    elif not answer["changes"]:
-        complain("no change told; `backtrail change` tells one")
-    raise typer.Exit(OK if answer["changes"] else NOTHING)
+    _end(answer, answer["changes"], "no change told; `backtrail change` tells one")
 
 
 @app.command(short_help="List what the watch has found not to be as usual.")
@@ -192,9 +188,15 @@ def findings(
             service=service, state=state, start=start, end=end, limit=limit, cursor=cursor
         )
     give(answer, finding_lines, as_json=as_json)
+    known = f"{WARM_MINUTES} minutes and {WARM_TRACES} traces"  # without them it is not `all is well`
+    nothing = f"nothing unusual told; the watch tells nothing before it knows {known} that are usual"
+    _end(answer, answer["findings"], nothing)
+
+
+def _end(answer: dict[str, Any], events: list[Any], nothing: str) -> NoReturn:
+    """End a command that listed events: say how to go on, or why there are none."""
     if answer["cursor"]:
         complain(f"there are more: --cursor {answer['cursor']}")
-    elif not answer["findings"]:  # which is not `all is well` while the watch is new
-        known = f"{WARM_MINUTES} minutes and {WARM_TRACES} traces"
-        complain(f"nothing unusual told; the watch tells nothing before it knows {known} that are usual")
-    raise typer.Exit(OK if answer["findings"] else NOTHING)
+    elif not events:
+        complain(nothing)
+    raise typer.Exit(OK if events else NOTHING)

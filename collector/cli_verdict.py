@@ -18,6 +18,7 @@ from collector.cli_text import (
     time_of_day,
     wrapped,
 )
+from collector.model import MEASURES
 from tracing.line import format_timestamp
 
 JsonObject = dict[str, Any]
@@ -60,7 +61,8 @@ def verdict_lines(
         writer.blank()
     if verdict["traces_compared"]:
         measure = f"{count(verdict['traces_compared'], 'trace')} taken for healthy"
-        writer.field("measured by", f"{measure}, of {clean(baseline)}" if baseline else measure)
+        source = f"of {clean(baseline)}" if baseline else MEASURES.get(verdict.get("measured_by"))
+        writer.field("measured by", f"{measure}, {source}" if source else measure)
     if verdict["start"]:
         length_ns = round((epoch_ms(verdict["end"]) - epoch_ms(verdict["start"])) * 1e6)
         begin, end = day_and_time(verdict["start"]), day_and_time(verdict["end"])

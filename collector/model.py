@@ -265,6 +265,17 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refuted_by: str | None = None  # what, if found, would speak against it
 
 
+# Whence it is known what is normal: the baseline that the service keeps, one that was given, healthy traces
+# of the same entry point, or the traces before the stretch of time.
+Measure = Literal["kept_baseline", "given_baseline", "neighbours", "earlier_traces"]
+MEASURES: Final[Mapping[str | None, str]] = {  # as it is said of the traces taken for healthy
+    "kept_baseline": "of the baseline that the collector keeps",
+    "given_baseline": "of the baseline that was given",
+    "neighbours": "the nearest in time of its entry point",
+    "earlier_traces": "which began before this time",
+}
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What caused a fault, ranked, with the records that prove it.
 
@@ -279,6 +290,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end_ns: int | None = None
     normal: list[str] = []  # what was looked at and found normal
     traces_compared: int = 0  # healthy traces that served as the measure
+    measured_by: Measure | None = None  # where they come from; None: whoever asked the engine knows
     notes: list[str] = []  # for instance: which gaps make the verdict weaker
 
     @property

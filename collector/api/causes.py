@@ -7,6 +7,7 @@ from collector.api.shapes import JsonObject, plain
 from collector.diagnose.ask import StatusOf, judged_trace, judged_window
 from collector.diagnose.engine import Judgement
 from collector.diagnose.explain import explain as explained
+from collector.model import Measure
 from collector.store.conditions import Condition
 from collector.store.contract import EVERYTHING, Store
 from collector.watch import Measures
@@ -40,6 +41,7 @@ class CauseAnswers:
             trace_id,
             status_of=self._status_of,
             baseline_of=self._measures.for_trace if self._measures is not None else None,
+            source=self._source,
         )
         return _answer(judgement, explain=explain)
 
@@ -56,9 +58,19 @@ class CauseAnswers:
         is_part = condition != EVERYTHING or measure != EVERYTHING  # of it the baseline knows nothing apart
         known = None if is_part or self._measures is None else self._measures.for_window(start_ns)
         judgement = judged_window(
-            self._store, start_ns, end_ns, condition=condition, measure=measure, baseline=known
+            self._store,
+            start_ns,
+            end_ns,
+            condition=condition,
+            measure=measure,
+            baseline=known,
+            source=self._source,
         )
         return _answer(judgement, explain=explain)
+
+    @property
+    def _source(self) -> Measure:
+        return self._measures.source if self._measures is not None else "given_baseline"
 
 
 def _answer(judgement: Judgement, *, explain: bool) -> JsonObject:

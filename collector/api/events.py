@@ -7,7 +7,7 @@ results and errors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from collector.api.event_shapes import (
     ChangeObject,
@@ -18,16 +18,18 @@ from collector.api.event_shapes import (
 )
 from collector.api.shapes import JsonObject, plain
 from collector.api.words import read_time
-from collector.changes import Change, ToldChange, change_line, change_of, changes_condition
+from collector.changes import ToldChange, change_line, change_of, changes_condition
 from collector.errors import QueryError
+from collector.model import Record
 from collector.store.conditions import Condition
-from collector.store.contract import Page, Store
-from collector.watch import FindingEvent, event_of, findings_condition
+from collector.store.contract import Store
+from collector.watch import event_of, findings_condition
 from tracing.line import format_timestamp
 
 PAGE_EVENTS_MAX: Final = 1_000
 
 Write = Callable[[str, bytes], None]  # identity and line of a record; returns once it is durable
+View = TypeVar("View")  # an event as it is given to people
 Time = str | int | None  # in human words, or epoch nanoseconds
 
 
@@ -38,17 +40,29 @@ class _Events:
         self._store = store
         self._clock_ns = clock_ns
 
-    def _page(self, condition: Condition, start: Time, end: Time, limit: int, cursor: str | None) -> Page:
+    def _page(
+        self,
+        condition: Condition,
+        view: Callable[[Record], View | None],
+        *,
+        start: Time,
+        end: Time,
+        limit: int,
+        cursor: str | None,
+    ) -> tuple[list[View], str | None]:
+        """Events as they are given, and where the next page begins; what `view` cannot read is left out."""
         if not 1 <= limit <= PAGE_EVENTS_MAX:
             raise QueryError(f"limit {limit}: must be in 1..{PAGE_EVENTS_MAX}")
         now_ns = self._clock_ns()
-        return self._store.search(
+        page = self._store.search(
             condition,
             start_ns=read_time(start, now_ns),
             end_ns=read_time(end, now_ns),
             limit=limit,
             cursor=cursor,
         )
+        views = [found for record in page.records if (found := view(record)) is not None]
+        return views, page.cursor
 
 
 class ChangeAnswers(_Events):
@@ -84,9 +98,9 @@ class ChangeAnswers(_Events):
         Raises:
             QueryError: a time cannot be understood, the limit is out of range, or the cursor is not ours.
         """
-        page = self._page(changes_condition(service=service, kind=kind), start, end, limit, cursor)
-        changes = [change for record in page.records if (change := change_of(record)) is not None]
-        return plain(ChangesObject(changes=[_change_view(change) for change in changes], cursor=page.cursor))
+        condition = changes_condition(service=service, kind=kind)
+        found, after = self._page(condition, _change_view, start=start, end=end, limit=limit, cursor=cursor)
+        return plain(ChangesObject(changes=found, cursor=after))
 
     def record(self, told: ToldChange) -> JsonObject:
         """Take a change in (`event_shapes.RecordedChangeObject`); it is durable when this returns.
@@ -128,12 +142,15 @@ class FindingAnswers(_Events):
         Raises:
             QueryError: a time cannot be understood, the limit is out of range, or the cursor is not ours.
         """
-        page = self._page(findings_condition(service=service, state=state), start, end, limit, cursor)
-        events = [event for record in page.records if (event := event_of(record)) is not None]
-        return plain(FindingsObject(findings=[_finding_view(event) for event in events], cursor=page.cursor))
+        condition = findings_condition(service=service, state=state)
+        found, after = self._page(condition, _finding_view, start=start, end=end, limit=limit, cursor=cursor)
+        return plain(FindingsObject(findings=found, cursor=after))
 
 
-def _change_view(change: Change) -> ChangeObject:
+def _change_view(record: Record) -> ChangeObject | None:
+    change = change_of(record)
+    if change is None:
+        return None
     return ChangeObject(
         uid=change.uid,
         timestamp=format_timestamp(change.timestamp_ns),
@@ -147,7 +164,10 @@ def _change_view(change: Change) -> ChangeObject:
     )
 
 
-def _finding_view(event: FindingEvent) -> FindingObject:
+def _finding_view(record: Record) -> FindingObject | None:
+    event = event_of(record)
+    if event is None:
+        return None
     return FindingObject(
         uid=event.uid,
         id=event.id,

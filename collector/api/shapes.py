@@ -194,6 +194,7 @@ class VerdictObject(_Shape, frozen=True, kw_only=True):
     normal: list[str]
     notes: list[str]
     traces_compared: int
+    measured_by: str | None  # kept_baseline, given_baseline, neighbours (of the trace) or earlier_traces
     explanation: ExplanationObject | UnsetType = UNSET  # where it was asked for
 
 

@@ -97,6 +97,7 @@ def verdict_view(verdict: Verdict, explanation: Explanation | None = None) -> sh
         normal=verdict.normal,
         notes=verdict.notes,
         traces_compared=verdict.traces_compared,
+        measured_by=verdict.measured_by,
         explanation=explanation_view(explanation) if explanation is not None else UNSET,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 import threading
@@ -15,7 +16,7 @@ import orjson
 
 import tracing
 from collector.demo.faults import spoiled
-from collector.demo.premises import publish_address
+from collector.demo.premises import VERSION_VARIABLE, publish_address
 
 logger = logging.getLogger("shop.inventory")
 
@@ -26,7 +27,7 @@ STOCK: dict[str, dict[str, Any]] = {
     "kettle": {"aisle": "C", "shelf": 7, "unit_cents": 4_500},
 }
 
-
+USUAL_VERSION = "1.0"
 SHELVES = threading.Lock()  # whoever changes what lies on them holds it
 
 
@@ -79,6 +80,8 @@ def main(name: str = "inventory") -> None:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    if deployed := os.environ.get(VERSION_VARIABLE):
+        tracing.record_change("deployment", "inventory", old=USUAL_VERSION, new=deployed)
     publish_address(name, f"127.0.0.1:{port}")
     server.wait_for_termination()
 

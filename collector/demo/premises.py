@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 DIRECTORY_VARIABLE: Final = "SHOP_DIRECTORY"
+VERSION_VARIABLE: Final = "SHOP_VERSION"  # of a service that was just deployed: it tells of it
 QUEUE_FOLDER: Final = "queue"
 START_TIMEOUT_S: Final = 30.0  # a starved machine imports Celery in several seconds
 

@@ -15,7 +15,7 @@ from collector.diagnose.sampling import sample_traces, within
 from collector.diagnose.visits import operation_name
 from collector.diagnose.window import Window
 from collector.errors import NotFound
-from collector.model import Record, Trace, TraceStatus, Verdict
+from collector.model import Measure, Record, Trace, TraceStatus, Verdict
 from collector.store.conditions import And, Condition, Equals
 from collector.store.contract import EVERYTHING, Store, TraceSummary
 from collector.trace.build import build_trace
@@ -66,6 +66,7 @@ def judged_trace(
     *,
     status_of: StatusOf | None = None,
     baseline_of: Callable[[Trace], Baseline | None] | None = None,
+    source: Measure = "given_baseline",
     healthy_traces_max: int = HEALTHY_TRACES_MAX,
 ) -> Judgement:
     """`root_cause_of_trace` with what the verdict was made from.
@@ -73,6 +74,7 @@ def judged_trace(
     Args:
         baseline_of: what is normal for a trace; by default, and where it is None, learned from healthy
             traces of the same entry point.
+        source: where `baseline_of` has it from, for the verdict.
     """
     records = store.trace(trace_id, records_max=TRACE_RECORDS_MAX)
     if not records:
@@ -85,11 +87,12 @@ def judged_trace(
     )
     baseline = baseline_of(trace) if baseline_of is not None else None
     if baseline is None:
-        baseline = Baseline()
+        baseline, source = Baseline(), "neighbours"
         baseline.learn(healthy_traces(store, trace, traces_max=healthy_traces_max))
     changes = recorded_changes(store, trace.start_ns, trace.end_ns)
     judgement = judge_trace(trace, baseline, changes=changes)
-    return judgement._replace(verdict=structs.replace(judgement.verdict, trace_id=trace_id))
+    verdict = structs.replace(judgement.verdict, trace_id=trace_id, measured_by=source)
+    return judgement._replace(verdict=verdict)
 
 
 def root_cause_of_window(
@@ -131,9 +134,14 @@ def judged_window(
     condition: Condition = EVERYTHING,
     measure: Condition = EVERYTHING,
     baseline: Baseline | None = None,
+    source: Measure = "given_baseline",
     traces_max: int = WINDOW_TRACES_MAX,
 ) -> Judgement:
-    """`root_cause_of_window` with what the verdict was made from."""
+    """`root_cause_of_window` with what the verdict was made from.
+
+    Args:
+        source: where the baseline comes from, for the verdict.
+    """
     sample = sample_traces(
         store, condition, start_ns, end_ns, traces_max=traces_max, records_max=WINDOW_RECORDS_MAX
     )
@@ -142,7 +150,7 @@ def judged_window(
         return Judgement(verdict, [], Window([], baseline or Baseline()))
     if baseline is None:
         before = store.find_traces(measure, end_ns=start_ns, limit=WINDOW_HEALTHY_TRACES_MAX)
-        baseline = Baseline()
+        baseline, source = Baseline(), "earlier_traces"
         known = within(before, WINDOW_RECORDS_MAX)
         baseline.learn(_built(store, [item.trace_id for item in known]))
     judgement = judge_window(
@@ -152,14 +160,13 @@ def judged_window(
         end_ns=end_ns,
         changes=recorded_changes(store, start_ns, end_ns),
     )
+    verdict = structs.replace(judgement.verdict, measured_by=source)
     if not sample.is_whole:
         note = (
             f"there is more than was looked at: {len(sample.trace_ids)} traces, from every part of this time"
         )
-        verdict = judgement.verdict
         verdict = structs.replace(verdict, notes=[*verdict.notes, note])
-        judgement = judgement._replace(verdict=verdict)
-    return judgement
+    return judgement._replace(verdict=verdict)
 
 
 def recorded_changes(store: Store, start_ns: int, end_ns: int) -> list[Change]:

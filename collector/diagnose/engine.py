@@ -105,7 +105,9 @@ def judge_trace(
     Args:
         changes: what was changed on purpose before it or while it ran.
     """
-    judgement = _judge([Window([trace], baseline, changes=changes)], baseline, ONE_TRACE, signals)
+    judgement = _judge(
+        [Window([trace], baseline, changes=changes, one_request=True)], baseline, ONE_TRACE, signals
+    )
     verdict = judgement.verdict
     verdict = structs.replace(verdict, trace_id=trace.trace_id, notes=[*verdict.notes, *_doubts(trace)])
     return judgement._replace(verdict=verdict)

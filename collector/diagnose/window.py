@@ -35,6 +35,7 @@ class Window:
         logs_lost: that is so of most services: what brings the lines has failed.
         lines_lost: share of log lines that never arrived, beyond what is usual.
         changes: what was changed on purpose meanwhile and just before, earliest first.
+        one_request: a single request is asked about, not a stretch of time in which there was only one.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class Window:
         visits: list[Visit] | None = None,
         seen: Profile | None = None,
         changes: Sequence[Change] = (),
+        one_request: bool = False,
     ) -> None:
         self.traces = list(traces)
         self.changes = sorted(changes, key=lambda change: (change.timestamp_ns, change.uid))
+        self.one_request = one_request
         self.known = baseline.profile
         self.visits = known_visits(self.traces, baseline) if visits is None else visits
         self._whole: set[int] | None = None  # visits that are; None: all
@@ -124,7 +127,7 @@ class Window:
         self, hits: int, visits: int, healthy_hits: int, healthy_visits: int, *, rare: bool = False
     ) -> float:
         """`significance.share_decades` for what is asked about: one request, or a stretch of time."""
-        return share_decades(hits, visits, healthy_hits, healthy_visits, rare=rare, by_rule=self.is_one_trace)
+        return share_decades(hits, visits, healthy_hits, healthy_visits, rare=rare, by_rule=self.one_request)
 
     @property
     def usual_duration_ns(self) -> int:

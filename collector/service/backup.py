@@ -15,6 +15,7 @@ of the first is still there for the second, because the oldest go first; otherwi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -33,6 +34,8 @@ from collector.errors import ConfigurationError, Damaged, StoreFailed
 from collector.ledger.file import NAME as LEDGER
 from collector.service.pipeline import STORE, WAL
 from collector.store.embedded.state import read_state, write_state
+from collector.watch import DIRECTORY as BASELINE
+from collector.watch import FILES as BASELINE_FILES
 from tracing.line import format_timestamp
 
 BACKUP_VERSION: Final = 1
@@ -148,6 +151,7 @@ def _copy_all(data_dir: Path, target: Path) -> bool:
     if newest is not None and not (data_dir / WAL / newest).exists():
         return False
     _copy_log(data_dir / WAL, target / WAL)
+    _copy_baseline(data_dir / BASELINE, target / BASELINE)
     shutil.copyfile(data_dir / _FORMAT, target / _FORMAT)
     return True
 
@@ -177,6 +181,16 @@ def _copy_ledger(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target)) as ours,
     ):
         theirs.backup(ours)
+
+
+def _copy_baseline(source: Path, target: Path) -> None:
+    """What was learned to be normal; each file is whole at any time, because it is replaced when written."""
+    target.mkdir(mode=0o700)
+    # The state last, as it is written: where it is newer than the rest, a minute is not learned; where it
+    # was older, one would be learned twice.
+    for name in BASELINE_FILES:
+        with contextlib.suppress(FileNotFoundError):  # nothing has been learned yet
+            shutil.copyfile(source / name, target / name)
 
 
 def _copy_store(source: Path, target: Path) -> None:

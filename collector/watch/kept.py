@@ -27,6 +27,7 @@ from collector.model import Trace
 logger = logging.getLogger(__name__)
 
 DIRECTORY: Final = "baseline"
+STEADY, FRESH, STATE = FILES = ("steady.baseline", "fresh.baseline", "state.json")  # written in this order
 FORMAT_VERSION: Final = 1
 TERM_NS: Final = 6 * 3_600_000_000_000  # long enough for hours that differ, short enough to follow deploys
 TERM_TRACES_MAX: Final = 100_000
@@ -52,11 +53,11 @@ class KeptBaseline:
         self.steady = Baseline()
         self._fresh = Baseline()
         try:
-            state = msgspec.json.decode((directory / "state.json").read_bytes(), type=_State)
+            state = msgspec.json.decode((directory / STATE).read_bytes(), type=_State)
             if state.version != FORMAT_VERSION:
                 raise ValueError(f"version {state.version}, this program reads {FORMAT_VERSION}")
-            self.steady = Baseline.from_bytes((directory / "steady.baseline").read_bytes())
-            self._fresh = Baseline.from_bytes((directory / "fresh.baseline").read_bytes())
+            self.steady = Baseline.from_bytes((directory / STEADY).read_bytes())
+            self._fresh = Baseline.from_bytes((directory / FRESH).read_bytes())
             self._state = state
         except FileNotFoundError:
             pass  # the first start
@@ -106,9 +107,9 @@ class KeptBaseline:
             OSError: the disk fails or is full.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(self._directory / "steady.baseline", self.steady.to_bytes())
-        write_whole(self._directory / "fresh.baseline", self._fresh.to_bytes())
-        write_whole(self._directory / "state.json", msgspec.json.encode(self._state))
+        write_whole(self._directory / STEADY, self.steady.to_bytes())
+        write_whole(self._directory / FRESH, self._fresh.to_bytes())
+        write_whole(self._directory / STATE, msgspec.json.encode(self._state))
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -119,7 +120,7 @@ def read_baseline(path: Path) -> Baseline:
         Damaged: the file is no baseline, or of another version.
     """
     if path.is_dir():
-        inside = (path / "steady.baseline", path / DIRECTORY / "steady.baseline")
+        inside = (path / STEADY, path / DIRECTORY / STEADY)
         path = next((file for file in inside if file.is_file()), inside[-1])
     try:
         return Baseline.from_bytes(path.read_bytes())

@@ -7,14 +7,20 @@ from typing import Final, Protocol
 
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.visits import Operation, operation_name
-from collector.model import Trace
+from collector.model import Measure, Trace
 
 # So many requests of its entry point say better what is normal for a trace than its neighbours do.
 ENTRY_TRACES_MIN: Final = 100
 
 
 class Measures(Protocol):
-    """Knows baselines for questions."""
+    """Knows baselines for questions.
+
+    Attributes:
+        source: where they come from.
+    """
+
+    source: Measure
 
     def for_trace(self, trace: Trace) -> Baseline | None:
         """What measures a trace; None: its healthy neighbours."""
@@ -27,6 +33,8 @@ class Measures(Protocol):
 
 class GivenMeasure:
     """One baseline for everything, because somebody said so."""
+
+    source: Measure = "given_baseline"
 
     def __init__(self, baseline: Baseline) -> None:
         self._baseline = baseline
@@ -46,6 +54,8 @@ class KeptMeasures:
     Args:
         baseline: gives a copy of it; `None` while too little is known.
     """
+
+    source: Measure = "kept_baseline"
 
     def __init__(self, baseline: Callable[[], Baseline | None]) -> None:
         self._baseline = baseline

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from collector.demo.faults.model import Fault
-from collector.demo.premises import address_of
+from collector.demo.premises import VERSION_VARIABLE, address_of
 
 if TYPE_CHECKING:
     from collector.demo.shop import Shop
 
 NEW_INSTANCE: Final = "inventory-new"
+NEW_VERSION: Final = "2.0"
 LOOP_ORDERS: Final = 3
 LOOP_NUMBER: Final = 6_001
 
@@ -31,8 +32,8 @@ def _refuse(row: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _second_instance(shop: Shop) -> Iterator[None]:
-    """Start a second inventory beside the first."""
-    shop.launch(NEW_INSTANCE, "collector.demo.inventory", NEW_INSTANCE)
+    """Start a second inventory beside the first, which says that it is another version."""
+    shop.launch(NEW_INSTANCE, "collector.demo.inventory", NEW_INSTANCE, **{VERSION_VARIABLE: NEW_VERSION})
     shop.wait_for(NEW_INSTANCE)
     try:
         yield

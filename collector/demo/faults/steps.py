@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from collector.demo.faults.model import Fault
+
+if TYPE_CHECKING:
+    from collector.demo.shop import Shop
+
+USUAL_ROUNDING: Final = "down"
+BAD_ROUNDING: Final = "dwon"
+
+
+@contextlib.contextmanager
+def _flag_switched(shop: Shop) -> Iterator[None]:
+    """Whoever switches the flag tells the collector, and so when it is set back."""
+    tell = shop.client.changes.record
+    tell("flag", "orders", name="rounding", old=USUAL_ROUNDING, new=BAD_ROUNDING)
+    try:
+        yield
+    finally:
+        tell("flag", "orders", name="rounding", old=BAD_ROUNDING, new=USUAL_ROUNDING)
+
 
 FAULTS: Final = (
     Fault(
@@ -26,6 +46,7 @@ FAULTS: Final = (
         story="the orders' flag for rounding has a value that they do not know",
         service="orders",
         places=("price order", "unknown rounding"),
-        spoils={"orders.rounding": lambda _: "dwon"},
+        spoils={"orders.rounding": lambda _: BAD_ROUNDING},
+        around=_flag_switched,
     ),
 )

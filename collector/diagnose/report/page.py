@@ -7,6 +7,7 @@ from typing import Final
 from collector.diagnose.report.chain import chain
 from collector.diagnose.report.parts import JsonObject, Services, histogram, quantity, text
 from collector.diagnose.report.style import STYLE
+from collector.model import MEASURES
 
 FINDINGS_SHOWN_MAX: Final = 5
 # Even if something of the data got past the escaping, a browser would run and load nothing.
@@ -81,7 +82,11 @@ def _when(verdict: JsonObject) -> str:
         asked.append(f"trace {text(verdict['trace_id'])}")
     if verdict["start"]:
         asked.append(f"{text(verdict['start'][:19])} to {text(verdict['end'][:19])} UTC")
-    asked.append(f"measured by {verdict['traces_compared']} traces taken for healthy")
+    source = MEASURES.get(verdict.get("measured_by"))
+    asked.append(
+        f"measured by {verdict['traces_compared']} traces taken for healthy"
+        + (f", {source}" if source else "")
+    )
     return " · ".join(asked)
 
 

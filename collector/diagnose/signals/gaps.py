@@ -39,7 +39,7 @@ def find(window: Window) -> list[Finding]:
         for edge, seen in window.seen.edges.items()
         if (known := window.known.edges.get(edge))
         and (
-            shift := shift_of(seen.gap, seen.traces, known.gap, known.traces, one_request=window.is_one_trace)
+            shift := shift_of(seen.gap, seen.traces, known.gap, known.traces, one_request=window.one_request)
         )
     }
     if not shifts:
@@ -109,7 +109,7 @@ def _finding(
     worst = max(own, key=lambda edge: own[edge].decades(drift))
     decades = max(whole.decades(drift), own[worst].decades(drift))
     decades *= len(own) / len(edges)  # ways that are as usual speak against it
-    if window.is_one_trace:
+    if window.one_request:
         # Of one request the way that was the slowest by chance is among those that were looked at; in a
         # stretch of time ways do not become longer one by one.
         decades = corrected(decades, ways)

@@ -53,7 +53,7 @@ def _shift(window: Window, seen: OperationProfile, known: OperationProfile) -> S
     if 2 * known.self_time.count < known.visits:
         return None  # calls that are usually answered: without the answer their time is not their own
     shift = shift_of(
-        seen.self_time, seen.traces, known.self_time, known.traces, one_request=window.is_one_trace
+        seen.self_time, seen.traces, known.self_time, known.traces, one_request=window.one_request
     )
     if shift is not None and window.spans_lost > SPANS_LOST_MIN:
         # A lost call's time is taken for the caller's. Runs that are seen to have lost one are not counted

@@ -149,6 +149,7 @@ VERDICT = Verdict(
     ],
     normal=["durations of 2 spans against 40 healthy traces"],
     traces_compared=40,
+    measured_by="neighbours",
 )
 
 SPOOL: JsonObject = {
