@@ -156,6 +156,19 @@ def test_a_stream_of_an_older_template_begins_a_new_index(cluster: Cluster, tmp_
     assert set(cluster.actions()) == {"keep"}
 
 
+def test_the_lifecycle_in_our_templates_is_one_that_servers_take(cluster: Cluster) -> None:
+    """Also these builds, which read it and lack the module that would act on it."""
+    server = msgspec.structs.replace(cluster.server, modules=cluster.server.modules | {"data-streams"})
+    options = msgspec.structs.replace(cluster.options, retention_days=2)
+    for stream in cluster.names.streams:
+        path = f"/_component_template/{cluster.names.template_of(stream)}"
+        wanted = component_template(stream, cluster.names, options, server)
+        cluster.connection.request("PUT", path, wanted)
+        (found,) = cluster.connection.ask("GET", path)["component_templates"]
+        lifecycle = found["component_template"]["template"]["lifecycle"]
+        assert lifecycle == wanted["template"]["lifecycle"] == {"enabled": True, "data_retention": "48h"}
+
+
 # What a server with the data-streams module answers, after Elastic's reference of 9.1, "Get data stream
 # lifecycles": the builds that can be had here leave that module out.
 LIFECYCLES = {
