@@ -28,8 +28,8 @@ class Contender:
     """One way to do the thing that a row measures."""
 
     name: str
-    function: str  # `tests.bench.library:log_stdlib`; takes (directory, operations), returns seconds
-    operations: int
+    function: str = ""  # `tests.bench.library:log_stdlib`; takes (directory, operations), returns seconds
+    operations: int = 1
     package: str = ""  # the distribution that is measured; where it is not installed, this one is left out
 
 
@@ -77,20 +77,25 @@ def version_of(package: str) -> str | None:
 
 def measure(row: Row, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
     """Run a row's contenders in turn; return the figures, seconds for each operation."""
-    versions = {each.name: version_of(each.package) for each in row.contenders if each.package}
-    here = [each for each in row.contenders if versions.get(each.name, "ours")]
+    here = [each for each in row.contenders if not each.package or version_of(each.package)]
     seconds: dict[str, list[float]] = {contender.name: [] for contender in here}
     for number in range(rounds):
         for contender in here:
             progress(f"{row.name}: {contender.name} ({number + 1}/{rounds})")
             seconds[contender.name].append(run_child(contender))
+    return tabulate(row, seconds)
+
+
+def tabulate(row: Row, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """The figures of a row from what its contenders took, round by round; who is not in it was left out."""
+    versions = {each.name: version_of(each.package) for each in row.contenders if each.package}
     peer = seconds[row.peer]
     return {
         "row": row.name,
         "unit": row.unit,
         "peer": row.peer,
         "note": row.note,
-        "left_out": [name for name, version in versions.items() if version is None],
+        "left_out": [each.name for each in row.contenders if each.name not in seconds],
         "contenders": {
             name: {
                 "version": versions.get(name),
@@ -156,10 +161,10 @@ def machine() -> dict[str, str]:
     return {"processor": model, "python": platform.python_version(), "system": platform.platform()}
 
 
-def save(results: list[dict[str, Any]]) -> Path:
+def save(results: list[dict[str, Any]], name: str = "bench") -> Path:
     """Write the figures as JSON; return where."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "bench.json"
+    path = RESULTS / f"{name}.json"
     taken = datetime.now(UTC).date().isoformat()
     path.write_text(json.dumps({"date": taken, "machine": machine(), "rows": results}, indent=1))
     return path

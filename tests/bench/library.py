@@ -45,17 +45,19 @@ def logger() -> logging.Logger:
 
 def log_stdlib(directory: Path, operations: int) -> float:
     """The standard library's FileHandler with a usual plain-text format."""
-    _add_file_handler(directory)
+    add_file_handler(directory)
     return timed(_log_calls(logger()), operations)
 
 
-def _add_file_handler(directory: Path) -> None:
+def add_file_handler(directory: Path) -> None:
+    """What a program has that logs plain text into a file."""
     handler = logging.FileHandler(directory / "plain.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
 
 
-def _configure(directory: Path, **settings: Any) -> None:
+def configure(directory: Path, **settings: Any) -> None:
+    """Ours, spooled to disk, with a collector that is away."""
     import tracing
 
     tracing.configure(service="bench", spool_dir=str(directory), collector_url=DEAD_COLLECTOR, **settings)
@@ -66,7 +68,7 @@ def log_ours(directory: Path, operations: int) -> float:
     import tracing
 
     logging.getLogger().addHandler(logging.NullHandler())
-    _configure(directory)
+    configure(directory)
     with tracing.span("bench"):
         return timed(_log_calls(logger()), operations)
 
@@ -75,8 +77,8 @@ def log_ours_beside(directory: Path, operations: int) -> float:
     """JSON line with ids, and the program's own FileHandler as in `log_stdlib`: both write."""
     import tracing
 
-    _add_file_handler(directory)
-    _configure(directory)
+    add_file_handler(directory)
+    configure(directory)
     with tracing.span("bench"):
         return timed(_log_calls(logger()), operations)
 
@@ -86,7 +88,7 @@ def log_ours_mapped(directory: Path, operations: int) -> float:
     import tracing
 
     logging.getLogger().addHandler(logging.NullHandler())
-    _configure(directory, spool_mode="mapped")
+    configure(directory, spool_mode="mapped")
     with tracing.span("bench"):
         return timed(_log_calls(logger()), operations)
 
@@ -96,7 +98,7 @@ def log_ours_unredacted(directory: Path, operations: int) -> float:
     import tracing
 
     logging.getLogger().addHandler(logging.NullHandler())
-    _configure(directory, redact=False)
+    configure(directory, redact=False)
     with tracing.span("bench"):
         return timed(_log_calls(logger()), operations)
 
@@ -106,21 +108,26 @@ def log_ours_own_patterns(directory: Path, operations: int) -> float:
     import tracing
 
     logging.getLogger().addHandler(logging.NullHandler())
-    _configure(directory, redact_patterns=(r"MRN\d+", r"\bDE\d{20}\b"))
+    configure(directory, redact_patterns=(r"MRN\d+", r"\bDE\d{20}\b"))
     with tracing.span("bench"):
         return timed(_log_calls(logger()), operations)
 
 
 def log_otel(directory: Path, operations: int) -> float:
     """OpenTelemetry's handler and batch processor inside a span; its exporter throws everything away."""
+    add_otel_handler()
+    with _otel_tracer().start_as_current_span("bench"):
+        return timed(_log_calls(logger()), operations)
+
+
+def add_otel_handler() -> None:
+    """OpenTelemetry's handler with its batch processor."""
     from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
     provider = LoggerProvider()
     provider.add_log_record_processor(BatchLogRecordProcessor(_discarding_log_exporter()))
     logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
-    with _otel_tracer().start_as_current_span("bench"):
-        return timed(_log_calls(logger()), operations)
 
 
 def _discarding_log_exporter() -> Any:
@@ -142,7 +149,8 @@ def _discarding_log_exporter() -> Any:
     return Discard()
 
 
-def _otel_provider() -> Any:
+def otel_provider() -> Any:
+    """OpenTelemetry's provider with its batch processor; the exporter throws everything away."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -156,7 +164,7 @@ def _otel_provider() -> Any:
 
 
 def _otel_tracer() -> Any:
-    return _otel_provider().get_tracer("bench")
+    return otel_provider().get_tracer("bench")
 
 
 # ------------------------------------------------------------------ a span with five attributes
@@ -190,7 +198,7 @@ def span_ours(directory: Path, operations: int) -> float:
     """Our light span through the same OpenTelemetry API, its line spooled to disk."""
     import tracing
 
-    _configure(directory)
+    configure(directory)
     tracer = tracing.get_tracer("bench")
     with tracer.start_as_current_span("parent"):
         return timed(_spans(tracer), operations)
@@ -200,7 +208,7 @@ def span_ours_front_door(directory: Path, operations: int) -> float:
     """Our `tracing.span(...)`, as a user writes it."""
     import tracing
 
-    _configure(directory)
+    configure(directory)
 
     def run(count: int) -> None:
         for _ in range(count):
@@ -215,9 +223,9 @@ def span_beside(directory: Path, operations: int) -> float:
     """The SDK's provider was set before `configure()`: its own spans, and our processor on top of theirs."""
     from opentelemetry import trace
 
-    provider = _otel_provider()
+    provider = otel_provider()
     trace.set_tracer_provider(provider)
-    _configure(directory)
+    configure(directory)
     tracer = provider.get_tracer("bench")
     with tracer.start_as_current_span("parent"):
         return timed(_spans(tracer), operations)
@@ -244,7 +252,7 @@ def propagate_ours(directory: Path, operations: int) -> float:
     """Ours: W3C trace context, baggage and X-Trace-ID."""
     import tracing
 
-    _configure(directory)
+    configure(directory)
 
     def run(count: int) -> None:
         for _ in range(count):
