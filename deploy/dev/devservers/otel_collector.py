@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from devservers.downloads import cached, progress
-from devservers.process import ServerProcess, free_port, private_directory
+from devservers.process import ServerProcess, free_port, give, private_directory
 from devservers.unavailable import ServerUnavailable
 
 VERSION: Final = "0.165.0"
@@ -23,12 +24,15 @@ BUILD_TIMEOUT_S: Final = 1_800
 START_TIMEOUT_S: Final = 60.0
 
 _MODULES: Final = "go.opentelemetry.io/collector"
+_CONTRIB: Final = "github.com/open-telemetry/opentelemetry-collector-contrib"
 _MANIFEST: Final = f"""
 dist: {{name: otelcol, output_path: ./dist, version: {VERSION}}}
 receivers: [{{gomod: {_MODULES}/receiver/otlpreceiver v{VERSION}}}]
 processors: [{{gomod: {_MODULES}/processor/batchprocessor v{VERSION}}}]
 exporters: [{{gomod: {_MODULES}/exporter/otlphttpexporter v{VERSION}}}]
 """
+# A queue on disk is an extension, which half of the build time is for: only who wants one has it built.
+_STORAGE: Final = f"extensions: [{{gomod: {_CONTRIB}/extension/storage/filestorage v{VERSION}}}]\n"
 _CONFIG: Final = """
 receivers:
   otlp:
@@ -38,8 +42,9 @@ receivers:
 processors:
   batch: {{timeout: 100ms}}
 exporters:
-  otlp_http: {{endpoint: "{endpoint}", compression: {compression}}}
-service:
+  otlp_http: {{endpoint: "{endpoint}", compression: {compression}{queue}}}
+{extensions}service:
+  extensions: {service_extensions}
   telemetry: {{metrics: {{level: none}}}}
   pipelines:
     traces: {{receivers: [otlp], processors: [batch], exporters: [otlp_http]}}
@@ -47,29 +52,40 @@ service:
 """
 
 
-def otel_collector_program() -> Path:
+def otel_collector_program(*, with_storage: bool = False) -> Path:
     """The built program, made if need be.
 
+    Args:
+        with_storage: it can keep its queue on disk.
     Raises:
         ServerUnavailable: there is no Go, or it could not be built.
     """
-    return cached(f"otelcol-{VERSION}", _build) / "otelcol"
+    if with_storage:
+        return cached(f"otelcol-{VERSION}-storage", partial(_build, _MANIFEST + _STORAGE)) / "otelcol"
+    return cached(f"otelcol-{VERSION}", partial(_build, _MANIFEST)) / "otelcol"
 
 
 class OtelCollector(ServerProcess):
     """One on loopback, which hands on all it gets."""
 
-    def __init__(self, endpoint: str, *, compression: str = "zstd") -> None:
+    def __init__(self, endpoint: str, *, compression: str = "zstd", queue_on_disk: bool = False) -> None:
         """Prepare; `start` starts it.
 
         Args:
             endpoint: URL of what it hands everything on to.
             compression: how it packs its requests.
+            queue_on_disk: what it could not hand on yet survives it; else it is as it is without settings.
         Raises:
             ServerUnavailable: the program cannot be had.
         """
-        program = otel_collector_program()
+        program = otel_collector_program(with_storage=queue_on_disk)
         directory = private_directory("otelcol")
+        queue = extensions = ""
+        if queue_on_disk:
+            (directory / "queue").mkdir()
+            give(directory)
+            queue = ", sending_queue: {storage: file_storage}"
+            extensions = f'extensions: {{file_storage: {{directory: "{directory}/queue"}}}}\n'
         self.http_port, self.grpc_port = free_port(), free_port()
         self.http_url = f"http://127.0.0.1:{self.http_port}"
         self.grpc_url = f"http://127.0.0.1:{self.grpc_port}"
@@ -80,6 +96,9 @@ class OtelCollector(ServerProcess):
                 grpc_port=self.grpc_port,
                 endpoint=endpoint,
                 compression=compression,
+                queue=queue,
+                extensions=extensions,
+                service_extensions="[file_storage]" if queue_on_disk else "[]",
             )
         )
         super().__init__(
@@ -99,11 +118,11 @@ class OtelCollector(ServerProcess):
             return hasattr(error, "code")  # it has said that there is no such path
 
 
-def _build(directory: Path) -> None:
+def _build(manifest: str, directory: Path) -> None:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         raise ServerUnavailable("the OpenTelemetry Collector is built with Go 1.25 or newer: no `go` here")
-    (directory / "manifest.yaml").write_text(_MANIFEST)
+    (directory / "manifest.yaml").write_text(manifest)
     work = directory / "go"  # modules and objects, a gigabyte that nobody needs afterwards
     env = {
         **os.environ,
