@@ -111,8 +111,12 @@ def until(found: Callable[[], Any], what: str) -> Any:
     return answer
 
 
-def check(root: Path, task: str, epitaph: str) -> None:
-    """The dead child's start and line, and what its worker says of it, are in the request's trace."""
+def check(root: Path, task: str, epitaph: str) -> dict[str, Any]:
+    """The dead child's start and line, and what its worker says of it, are in the request's trace.
+
+    Returns:
+        The start.
+    """
 
     def said() -> list[dict[str, Any]]:
         return [line for line in lines(root) if epitaph in line.get("message", "")]
@@ -128,6 +132,7 @@ def check(root: Path, task: str, epitaph: str) -> None:
     assert start["trace_id"] == last["trace_id"] == epitaph_line["trace_id"] == request["trace_id"]
     assert last["span_id"] == start["span_id"] and start["span_kind"] == "CONSUMER"
     assert start["span_id"] not in {line["span_id"] for line in found if line.get("kind") == "span"}
+    return start
 
 
 def environment(directory: Path, **extra: str) -> dict[str, str]:
@@ -145,7 +150,12 @@ def test_a_celery_child_that_is_killed_at_work(tmp_path: Path) -> None:
     options = ["--pool", "prefork", "--concurrency", "1", "--without-gossip", "--without-mingle"]
     subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, env=env, check=True, timeout=DEADLINE_S)
     with worker(tmp_path, "-m", "celery", "-A", "shop", "worker", *options, "-l", "INFO", env=env):
-        check(tmp_path / "spool", "shop.die", "WorkerLostError")
+        start = check(tmp_path / "spool", "shop.die", "WorkerLostError")
+    task_id = start["attributes"]["messaging.message.id"]
+    about = [line for line in lines(tmp_path / "spool") if task_id in line.get("message", "")]
+    assert {line.get("trace_id") for line in about} == {start["trace_id"]}, (
+        "received, for one, is said before"
+    )
 
 
 @pytest.mark.flow
