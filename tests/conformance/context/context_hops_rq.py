@@ -17,7 +17,7 @@ from context_worker import do, done, note, process, set_up_worker, until
 
 BROKER = "redis"
 JOBS = 100
-FORKS = 30  # a process for each
+FORKS = 20  # a process for each
 
 set_up_worker()
 
@@ -93,11 +93,7 @@ def _enqueue_many(queue: rq.Queue, name: str, tag: str) -> Any:
 
 
 def _after_another(queue: rq.Queue, name: str, tag: str) -> Any:
-    return queue.enqueue(work_on, name, tag, depends_on=queue.enqueue(begin))
-
-
-def _tried_again(queue: rq.Queue, name: str, tag: str) -> Any:
-    return queue.enqueue(second_time, name, tag, retry=rq.Retry(max=1))
+    return queue.enqueue(second_time, name, tag, depends_on=queue.enqueue(begin), retry=rq.Retry(max=1))
 
 
 def _stop(tag: str) -> Wait:
@@ -114,9 +110,7 @@ def _stop(tag: str) -> Wait:
 
 HOPS = [
     Hop("RQ, worker that forks", _hop("Worker", _enqueue, _stop), contexts=FORKS),
-    Hop("RQ, SimpleWorker", _hop("SimpleWorker", _enqueue), contexts=3 * JOBS),
-    Hop("RQ, enqueue_many", _hop("SimpleWorker", _enqueue_many), contexts=JOBS),
-    Hop("RQ, depends_on", _hop("SimpleWorker", _after_another), contexts=JOBS),
-    Hop("RQ, Retry", _hop("SimpleWorker", _tried_again), contexts=JOBS),
+    Hop("RQ, SimpleWorker, enqueue_many", _hop("SimpleWorker", _enqueue_many), contexts=JOBS),
+    Hop("RQ, depends_on and Retry", _hop("SimpleWorker", _after_another), contexts=JOBS),
     Hop("RQ, queue that is not async", _hop("", _enqueue), contexts=JOBS),
 ]
