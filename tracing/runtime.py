@@ -220,6 +220,7 @@ def configure(
         slot.fill(parts.sink, service=read.service, resource=parts.resource, redactor=parts.redactor)
         slot.child_setup = None if customised else partial(_child_setup, read)
         slot.left_out = frozenset(read.instrument_exclude)
+        slot.sql_comments = read.sql_comments
         slot.excluded_paths = tuple(map(re.compile, read.excluded_paths))
         declared.clean = parts.redactor.mapping if parts.redactor is not None else None
         for name in read.baggage_fields:

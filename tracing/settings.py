@@ -110,6 +110,7 @@ class Settings:
     propagators: tuple[str, ...] = ("tracecontext", "baggage", "x-trace-id")
     trust_remote_ids: bool = True  # False: ids of callers are kept as an attribute, never adopted
     instrument_exclude: tuple[str, ...] = ()  # libraries and hand-offs that `instrument()` leaves alone
+    sql_comments: bool = False  # commands to databases say the trace in a comment, as sqlcommenter has it
     excluded_paths: tuple[str, ...] = ()  # regular expressions; requests to such paths get no span
     baggage_fields: tuple[str, ...] = ()  # bound fields that travel to the services we call
     sampler: str = "parentbased_always_on"  # drops spans only, one of SAMPLERS

@@ -39,6 +39,7 @@ class Slot:
         sink: where lines go; a `NullSink` until something is configured.
         active: whether it is worth making a line at all.
         excluded_paths: requests to paths in which one of these is found get no span.
+        sql_comments: whether commands to databases are to say the trace.
         left_out: names of libraries and hand-offs that are not to be instrumented.
         enabled: False where the operator wants nothing of this library (`TRACING_ENABLED=false`).
         service: name of the service, as every line carries it.
@@ -62,6 +63,7 @@ class Slot:
         "resource",
         "service",
         "sink",
+        "sql_comments",
         "start",
     )
 
@@ -70,6 +72,7 @@ class Slot:
         self.active = False
         self.enabled = True
         self.left_out: frozenset[str] = frozenset()
+        self.sql_comments = False
         self.excluded_paths: tuple[re.Pattern[str], ...] = ()
         self.service = UNKNOWN_SERVICE
         self.resource: Mapping[str, Any] = {}

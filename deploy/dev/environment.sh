@@ -55,6 +55,7 @@ if [ "$extra" = dev ]; then
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
     command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
     command -v nats-server >/dev/null 2>&1 || [ -x /usr/sbin/nats-server ] || missing="$missing nats-server"
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
     command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
     ls /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server >/dev/null 2>&1 || missing="$missing rabbitmq-server"
     command -v logger >/dev/null 2>&1 || missing="$missing bsdutils"

@@ -19,6 +19,7 @@ from tracing.handoff.patch import Handoff, Patches, Replaced
 from tracing.health import Fuse
 from tracing.instrumentation.imports import after_import, forget
 from tracing.instrumentation.table import Entry
+from tracing.sink import slot
 
 # The names that the diagnosis and this project's documents use; without it the instrumentations write
 # those of 2021 (http.method, http.status_code).
@@ -32,7 +33,9 @@ fuse: Final = Fuse("instrumentation of libraries")
 
 
 def available(entry: Entry) -> bool:
-    """Whether a library, and OpenTelemetry's instrumentation where that is used, are installed."""
+    """Whether a library, and OpenTelemetry's instrumentation where that is used, are there and wanted."""
+    if entry.setting and not getattr(slot, entry.setting):
+        return False
     return installed(entry.library) and (entry.patches is not None or installed(entry.module))
 
 
@@ -56,7 +59,7 @@ class Libraries:
             after_import(entry.library, lambda: self._begin(entry))
 
     def replaced(self) -> list[tuple[str, Replaced]]:
-        """Names of modules that mean something else now, each with the name that `instrument()` has for it."""
+        """Names in modules that mean something else now, each with the name that `instrument()` knows."""
         found = [
             (entry.name, name)
             for entry, patches in self._patches.items()

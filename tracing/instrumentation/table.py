@@ -21,6 +21,7 @@ class Entry:
         module: of OpenTelemetry's instrumentation, which is used where we have no patches.
         classes: the instrumentors in it; where somebody else has turned one on, we stay away.
         patches: makes our own, once the library is imported.
+        setting: that has to be on, by its name in the slot; most need none.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Entry:
     module: str
     classes: tuple[str, ...]
     patches: Callable[[], Sequence[Handoff]] | None = None
+    setting: str = ""
 
 
 def _starlette() -> Sequence[Handoff]:
@@ -80,6 +82,12 @@ def _made_by(module: str, function: str) -> Callable[[], Sequence[Handoff]]:
 def _celery(module: str, function: str) -> Entry:
     """Celery's parts, each of which a program may have without the others."""
     return _own("celery", module, _made_by("celery", function), instrumentor="CeleryInstrumentor")
+
+
+def _commented(library: str) -> Entry:
+    """Commands to databases, which say the trace where the operator wants that."""
+    patches = _made_by("sqlcommenter", f"{library}_patches")
+    return Entry(library, library, "", (), patches, "sql_comments")
 
 
 # In the order in which they are turned on. An HTTP library under another one comes after it. A name may
@@ -184,6 +192,9 @@ ENTRIES: Final = (
     _own("dramatiq", "dramatiq.brokers.rabbitmq", _made_by("dramatiq", "rabbitmq_patches")),
     _own("dramatiq", "dramatiq.brokers.stub", _made_by("dramatiq", "stub_patches")),
     _own("dramatiq", "dramatiq.worker", _made_by("dramatiq", "worker_patches")),
+    _commented("sqlite3"),
+    _commented("psycopg"),
+    _commented("sqlalchemy"),
     _own("grpc", "grpc", _made_by("grpc_server", "server_patches"), instrumentor="GrpcInstrumentorServer"),
     # `grpc` imports `grpc.aio` before it is ready itself.
     _own(

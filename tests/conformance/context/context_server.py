@@ -20,8 +20,15 @@ GATEWAY_TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 @contextmanager
 def broker_url(name: str, need: Callable[[bool, str], None]) -> Iterator[str]:
     """Start a broker; skip, or fail in CI, where it is not to be had."""
+    with server_url(context_matrix.BROKERS[name], need) as found:
+        yield found
+
+
+@contextmanager
+def server_url(make: Callable[[], Any], need: Callable[[bool, str], None]) -> Iterator[str]:
+    """Start any server, in the same way."""
     try:
-        server: Any = context_matrix.BROKERS[name]()
+        server = make()
     except ServerUnavailable as error:
         need(False, str(error))
         raise
