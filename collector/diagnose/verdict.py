@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from collector.diagnose.findings import Finding
+from collector.diagnose.findings import Finding, evidence
 from collector.diagnose.localisation import Suspect
 from collector.diagnose.signals.changes import SIGNAL as CHANGES
 from collector.model import Cause, Evidence
@@ -33,6 +33,9 @@ FAULTS: Final = (
 CAUSES_MAX: Final = 10
 NAMED_DECADES_MIN: Final = 0.5  # a further cause with less is not worth a line
 EVIDENCE_MAX: Final = 10  # of one cause: what a person reads
+EVIDENCE_MIN: Final = (
+    3  # with fewer of its own a cause also cites the run that it shows in, and what led to it
+)
 # Surprise that is not believed to the letter: signals are neither perfect nor independent.
 DECADES_BELIEVED: Final = 0.5
 
@@ -83,7 +86,21 @@ def _evidence(findings: Sequence[Finding]) -> list[Evidence]:
     for finding in (first, *sorted(others, key=lambda finding: finding.signal != CHANGES)):
         for item in finding.evidence:
             cited.setdefault(item.uid, item)
+    for item in _around(first):
+        if len(cited) >= EVIDENCE_MIN:
+            break
+        cited.setdefault(item.uid, item)
     return list(cited.values())[:EVIDENCE_MAX]
+
+
+def _around(finding: Finding) -> Iterator[Evidence]:
+    """The run in which a finding shows first, and the runs that led to it, the nearest first."""
+    for visit in finding.visits[:1]:
+        if not visit.node.inferred:
+            yield evidence(visit.node.record, "the run in which it shows")
+        for above in visit.ancestors():
+            if not above.node.inferred:  # a placeholder is no record that could be looked up
+                yield evidence(above.node.record, "led to it")
 
 
 def _first(values: Iterable[str | None]) -> str | None:

@@ -18,6 +18,7 @@ from collector.demo.episode import play, wait_for_chains, warm_up
 from collector.demo.faults import FAULTS, MAIN_FAULTS
 from collector.demo.shop import SERVICES, Shop, start_shop
 from collector.demo.traffic import orders, place, place_one
+from collector.diagnose.verdict import EVIDENCE_MIN
 
 RUNS = 3
 # A machine that is short of processors stalls an order for tens of milliseconds, of which the engine rightly
@@ -44,6 +45,17 @@ def test_a_fault_is_named(shop: Shop, name: str) -> None:
     cause = episode.verdict["causes"][0]
     assert cause["evidence"], "a cause comes with evidence"
     assert set(FAULTS[name].reached) <= set(episode.trace["services"])
+
+
+@pytest.mark.parametrize("name", ["bad-flag", "bad-deploy"])
+def test_a_change_that_was_told_is_cited(shop: Shop, name: str) -> None:
+    """The flag by whoever switched it, the deploy by the program itself."""
+    episode = play(shop, FAULTS[name], number=len(MAIN_FAULTS) + 1 + (name == "bad-deploy"))
+    assert episode.is_named, json.dumps(episode.verdict, indent=2)
+    cause = episode.verdict["causes"][0]
+    kind = "flag rounding" if name == "bad-flag" else "deployment"
+    assert any(kind in item["quote"] for item in cause["evidence"]), cause["evidence"]
+    assert len(cause["evidence"]) >= EVIDENCE_MIN
 
 
 def test_the_last_lines_of_a_killed_worker_are_in_the_chain(shop: Shop) -> None:

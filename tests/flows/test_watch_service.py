@@ -79,6 +79,7 @@ def test_a_finding_is_a_record_an_answer_and_a_figure(tmp_path: Path, orders_of_
             )
             assert asked["services"][0] == "watched-stock"
             assert asked["traces_compared"] == WARM_MINUTES * 20
+            assert asked["measured_by"] == "kept_baseline"
             assert "explanation" not in asked
             alone = client.root_cause(found["traces"][0], explain=True)
             jsonschema_rs.validate(verdict_schema(), alone)

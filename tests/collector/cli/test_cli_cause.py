@@ -55,6 +55,7 @@ def test_a_baseline_from_a_file_measures(
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["services"][0] == "ts-verification-code-service"
     assert verdict["traces_compared"] >= 5
+    assert verdict["measured_by"] == "given_baseline"
     main(["why", "--data-dir", str(faulty), *WINDOW, "--json"])
     assert json.loads(capsys.readouterr().out)["traces_compared"] == 0
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from collector.cli_verdict import confidence_words, next_commands, quoted, verdict_lines
 from collector.diagnose.ask import NOTHING_BEGAN
+from collector.model import MEASURES
 
 VERDICT = """\
 inventory raised KeyError: 'shelf' in shelf_label.
@@ -59,12 +60,21 @@ def test_lack_of_data_is_said_as_such(verdict: dict[str, Any]) -> None:
     assert text.startswith("Not enough data to name a cause.\nlacking      only 2 healthy traces")
 
 
-def test_the_measure_is_named_only_where_it_is_known(verdict: dict[str, Any]) -> None:
-    """A baseline that was given is; else it may be the collector's own, neighbours, or what came before."""
+@pytest.mark.parametrize("source", [*MEASURES, None])
+def test_the_measure_is_named_where_it_is_known(verdict: dict[str, Any], source: str | None) -> None:
+    """The collector's own baseline, one that was given, neighbours, or what came before."""
+    said = written(verdict | {"measured_by": source})
+    words = f", {MEASURES[source]}" if source else ""
+    assert f"measured by  38 traces taken for healthy{words}\n" in said
+    assert source or said == VERDICT.replace(" --data-dir d", "")
+
+
+def test_a_baseline_that_was_given_is_named(verdict: dict[str, Any]) -> None:
+    """By its file, which the command line knows."""
+    verdict |= {"measured_by": "given_baseline"}
     assert "measured by  38 traces taken for healthy, of week.baseline\n" in written(
         verdict, baseline="week.baseline"
     )
-    assert "the same entry point" not in written(verdict)
 
 
 def test_a_time_range_without_a_measure_has_a_next_step(verdict: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ def test_a_trace_is_compared_with_healthy_ones_of_its_entry_point(shop: Any, fau
     verdict = root_cause_of_trace(filled(*healthy, broken), trace_id(broken))
     assert verdict.causes[0].service == "inventory"
     assert (verdict.traces_compared, verdict.trace_id) == (20, trace_id(broken))
+    assert verdict.measured_by == "neighbours"
 
 
 def test_other_entry_points_and_failed_traces_are_no_measure(shop: Any, faults: Any, plans: Any) -> None:
@@ -138,6 +139,7 @@ def test_a_window_is_measured_by_what_came_before(shop: Any, faults: Any) -> Non
     verdict = root_cause_of_window(store, start_ns, end_ns)
     assert verdict.services == ["inventory"]
     assert (verdict.start_ns, verdict.end_ns, verdict.traces_compared) == (start_ns, end_ns, 60)
+    assert verdict.measured_by == "earlier_traces"
 
 
 def test_a_window_without_a_measure_does_not_call_its_errors_none(shop: Any, faults: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from collector.diagnose.baseline import Baseline
 from collector.diagnose.engine import HEALTHY_TRACES_MIN, SIGNALS, diagnose_trace
-from collector.diagnose.verdict import FAULTS
+from collector.diagnose.verdict import EVIDENCE_MAX, EVIDENCE_MIN, FAULTS
 from collector.model import Cause, Trace, Verdict
 
 
@@ -54,7 +54,7 @@ def test_a_fault_is_named_by_service_kind_and_place(
     cause = first(verdict)
     assert (cause.service, cause.fault) == (service, fault)
     assert where in f"{cause.location} {cause.operation}"
-    assert cause.evidence
+    assert EVIDENCE_MIN <= len(cause.evidence) <= EVIDENCE_MAX
     assert {item.uid for item in cause.evidence} <= uids(trace)
     assert cause.refuted_by
     assert verdict.traces_compared == 40

@@ -18,6 +18,9 @@ from collector.service import Collector, open_local
 from collector.service import backup as backups
 from collector.service.backup import MANIFEST, back_up, read_manifest, restore
 from collector.settings import Settings
+from collector.trace.build import build_trace
+from collector.watch import DIRECTORY as BASELINE
+from collector.watch import KeptBaseline
 
 PATIENCE_S = 60.0
 
@@ -186,6 +189,20 @@ def test_records_in_a_cluster_are_not_ours_to_back_up(made: Path, tmp_path: Path
     (tmp_path / "data" / "store" / "elastic.json").write_text("{}")
     with pytest.raises(ConfigurationError, match="snapshots"):
         back_up(tmp_path / "data", tmp_path / "other")
+
+
+def test_what_was_learned_comes_along(tmp_path: Path) -> None:
+    """A collector that starts from the copy knows what is normal at once."""
+    with open_local(tmp_path / "data", write=True) as local:
+        local.import_records(records(0, 5))
+    kept = KeptBaseline(tmp_path / "data" / BASELINE)
+    kept.learn([build_trace("5f" * 16, [])], end_ns=60)
+    kept.pass_over(60)
+    kept.save()
+    back_up(tmp_path / "data", tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "again")
+    again = KeptBaseline(tmp_path / "again" / BASELINE)
+    assert (again.minutes, again.learned_to_ns, again.steady.profile.traces) == (1, 60, 1)
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
