@@ -7,7 +7,7 @@ import re
 import secrets
 
 URL_VARIABLE = "BROKER_URL"
-MESSAGES = 300  # at once
+MESSAGES = 1000  # at once
 
 _RUN = secrets.token_hex(4)
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")  # what no broker has in a name

@@ -155,15 +155,51 @@ class Errand:
 
 
 class AsyncErrand(Errand):
-    """The same on an event loop."""
+    """The same on an event loop; one without work lasts until its consumer is cancelled."""
 
     def __init__(self, work: Work | None, tag: str = "") -> None:
         super().__init__(work, tag)
         self.done = asyncio.Event()  # type: ignore[assignment]
+        self.begun = asyncio.Event()
+
+    async def perform(self) -> None:
+        """What a task that consumes does with it."""
+        self.begun.set()
+        if self.work is None:
+            await asyncio.Event().wait()
+        self.do()
 
     async def wait(self) -> None:
         """Until it is done."""
         await asyncio.wait_for(self.done.wait(), DEADLINE_S)  # type: ignore[arg-type]
+
+
+class Consumer:
+    """A task that consumes while the hop is open; cancelled in the middle of an errand, it begins anew."""
+
+    def __init__(self, consume: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._consume = consume
+        self._task = asyncio.create_task(consume())
+
+    def cancelled_in(self, errand: AsyncErrand) -> Wait:
+        """A `Wait` for the errand to begin and the task to be cancelled in it."""
+
+        async def waited() -> None:
+            await asyncio.wait_for(errand.begun.wait(), DEADLINE_S)
+            await self.end()
+            self._task = asyncio.create_task(self._consume())
+
+        return waited
+
+    async def end(self, *, cancels: bool = True) -> None:
+        """Wait for the task's end.
+
+        Args:
+            cancels: whether it is to be made to end.
+        """
+        if cancels:
+            self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import Any
 
 from tracing.doctor.brokers import MESSAGES, place, url
-from tracing.doctor.hop import DEADLINE_S, AsyncErrand, Errand, Hop, Wait, Way, Work, workers
+from tracing.doctor.hop import DEADLINE_S, AsyncErrand, Consumer, Errand, Hop, Wait, Way, Work, workers
 
 POLL_S = 0.2
 KNOWN_POLL_S = 0.05
@@ -192,32 +192,40 @@ def _aio(name: str, consume: Callable[[Any, dict[str, AsyncErrand]], Any]) -> An
                 topic, bootstrap_servers=server, group_id=topic, auto_offset_reset="earliest"
             ) as consumer,
         ):
-            worker = asyncio.create_task(consume(consumer, errands))
+            worker = Consumer(lambda: consume(consumer, errands))
 
-            def go(work: Work, tag: str) -> Wait:
-                errand = errands[tag] = AsyncErrand(work, tag)
-                sender = asyncio.ensure_future(producer.send(topic, tag.encode()))
+            def send(errand: AsyncErrand) -> None:
+                errands[errand.tag] = errand
+                sender = asyncio.ensure_future(producer.send(topic, errand.tag.encode()))
                 senders.add(sender)
                 sender.add_done_callback(senders.discard)
+
+            def go(work: Work, tag: str) -> Wait:
+                errand = AsyncErrand(work, tag)
+                send(errand)
                 return errand.wait
 
-            yield Way(go)
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
+            def cancel(tag: str) -> Wait:
+                errand = AsyncErrand(None, tag)
+                send(errand)
+                return worker.cancelled_in(errand)
+
+            yield Way(go, cancel)
+            await worker.end()
 
     return opened
 
 
 async def _aio_iterate(consumer: Any, errands: dict[str, AsyncErrand]) -> None:
     async for record in consumer:
-        errands[record.value.decode()].do()
+        await errands[record.value.decode()].perform()
 
 
 async def _aio_getmany(consumer: Any, errands: dict[str, AsyncErrand]) -> None:
     while True:
         for records in (await consumer.getmany(timeout_ms=200, max_records=1)).values():
             for record in records:
-                errands[record.value.decode()].do()
+                await errands[record.value.decode()].perform()
 
 
 def _confluent_hop(name: str, consume: Callable[..., None]) -> Hop:

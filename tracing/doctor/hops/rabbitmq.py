@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tracing.doctor.brokers import MESSAGES, place, url
-from tracing.doctor.hop import AsyncErrand, Errand, Hop, Wait, Way, Work, workers
+from tracing.doctor.hop import AsyncErrand, Consumer, Errand, Hop, Wait, Way, Work, workers
 
 POLL_S = 0.2
 ENDED = "no more"
@@ -86,24 +86,33 @@ def _aio(name: str, consume: Callable[[Any, dict[str, AsyncErrand]], Any]) -> An
 
         connection = await aio_pika.connect(url())
         exchange = (await connection.channel()).default_exchange
-        queue = await (await connection.channel()).declare_queue(place(name), auto_delete=True)
+        queue = await (await connection.channel()).declare_queue(place(name), exclusive=True)
         errands: dict[str, AsyncErrand] = {}
         senders: set[asyncio.Task[Any]] = set()
-        consumer = asyncio.create_task(consume(queue, errands))
+        consumer = Consumer(lambda: consume(queue, errands))
 
-        def go(work: Work, tag: str) -> Wait:
-            errand = errands[tag] = AsyncErrand(work, tag)
+        def send(errand: AsyncErrand) -> None:
+            tag = errand.tag
+            errands[tag] = errand
             message = aio_pika.Message(tag.encode())
             sender = asyncio.ensure_future(exchange.publish(message, place(name)))
             senders.add(sender)
             sender.add_done_callback(senders.discard)
+
+        def go(work: Work, tag: str) -> Wait:
+            errand = AsyncErrand(work, tag)
+            send(errand)
             return errand.wait
 
-        yield Way(go)
-        errands[ENDED] = AsyncErrand(None)  # `wait_for` inside `get` may swallow a cancellation
-        if consume is not _aio_get:
-            consumer.cancel()
-        await asyncio.gather(consumer, return_exceptions=True)
+        def cancel(tag: str) -> Wait:
+            errand = AsyncErrand(None, tag)
+            send(errand)
+            return consumer.cancelled_in(errand)
+
+        # Callbacks run in tasks of the library's own, and `wait_for` inside `get` may swallow a cancellation.
+        yield Way(go, cancel if consume is _aio_iterator else None)
+        errands[ENDED] = AsyncErrand(None)
+        await consumer.end(cancels=consume is not _aio_get)
         await connection.close()
 
     return opened
@@ -121,7 +130,7 @@ async def _aio_iterator(queue: Any, errands: dict[str, AsyncErrand]) -> None:
     async with queue.iterator() as messages:
         async for message in messages:
             async with message.process():
-                errands[message.body.decode()].do()
+                await errands[message.body.decode()].perform()
 
 
 async def _aio_get(queue: Any, errands: dict[str, AsyncErrand]) -> None:

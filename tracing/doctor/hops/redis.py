@@ -10,7 +10,7 @@ from typing import Any
 
 import tracing
 from tracing.doctor.brokers import MESSAGES, place, url
-from tracing.doctor.hop import AsyncErrand, Errand, Hop, Wait, Way, Work, workers
+from tracing.doctor.hop import AsyncErrand, Consumer, Errand, Hop, Wait, Way, Work, workers
 from tracing.propagation import messages
 
 STOP = "stop"
@@ -57,26 +57,35 @@ async def _async_stream() -> AsyncIterator[Way]:
     errands: dict[str, AsyncErrand] = {}
     senders: set[asyncio.Task[Any]] = set()
 
+    last = b"0"
+
     async def consume() -> None:
-        last = b"0"
+        nonlocal last
         while True:
             for _, entries in await client.xread({stream: last}, 1, 5000):
-                for entry, fields in entries:
-                    last = entry
-                    errands[fields[b"tag"].decode()].do()
+                for last, fields in entries:  # noqa: B007  # the loop after a cancelled one goes on from there
+                    await errands[fields[b"tag"].decode()].perform()
 
-    task = asyncio.create_task(consume())
+    consumer = Consumer(consume)
 
-    def go(work: Work, tag: str) -> Wait:
-        errand = errands[tag] = AsyncErrand(work, tag)
-        sender = asyncio.ensure_future(client.xadd(stream, {"tag": tag}))
+    def send(errand: AsyncErrand) -> None:
+        errands[errand.tag] = errand
+        sender = asyncio.ensure_future(client.xadd(stream, {"tag": errand.tag}))
         senders.add(sender)
         sender.add_done_callback(senders.discard)
+
+    def go(work: Work, tag: str) -> Wait:
+        errand = AsyncErrand(work, tag)
+        send(errand)
         return errand.wait
 
-    yield Way(go)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    def cancel(tag: str) -> Wait:
+        errand = AsyncErrand(None, tag)
+        send(errand)
+        return consumer.cancelled_in(errand)
+
+    yield Way(go, cancel)
+    await consumer.end()
     await client.delete(stream)
     await client.aclose()
 
