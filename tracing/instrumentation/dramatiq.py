@@ -15,7 +15,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span
 
 from tracing.handoff import Handoff, Patch
-from tracing.instrumentation.messaging import carried, fuse, is_wanted, processing, sending
+from tracing.instrumentation.messaging import carried, fuse, is_wanted, processing, sending, untraced
 from tracing.propagation import messages
 from tracing.spans.scopes import fail
 
@@ -38,7 +38,7 @@ def rabbitmq_patches() -> Sequence[Handoff]:
     module = import_module("dramatiq.brokers.rabbitmq")
     return [
         Patch(module.RabbitmqBroker, "enqueue", _enqueue),
-        Patch(module._RabbitmqConsumer, "__init__", _beneath),
+        Patch(module._RabbitmqConsumer, "__init__", untraced),
     ]
 
 
@@ -55,7 +55,7 @@ def worker_patches() -> Sequence[Handoff]:
     """
     module = import_module("dramatiq.worker")
     return [
-        Patch(module.ConsumerThread, "handle_delayed_messages", _beneath),
+        Patch(module.ConsumerThread, "handle_delayed_messages", untraced),
         Patch(module.WorkerThread, "process_message", _process_message),
         Patch(import_module("dramatiq.broker").MessageProxy, "stuff_exception", _stuff_exception),
     ]
@@ -129,17 +129,3 @@ def _judge(message: Any, span: Span, broker: Any, error: BaseException) -> None:
         fail(span, error, record=True, set_status=is_failure)
     except Exception as failure:
         fuse.failed(failure)
-
-
-def _beneath(original: Callable[..., Any]) -> Callable[..., Any]:
-    """What the library does below this is traced above it."""
-
-    @wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        with carried(_NOBODY_S):
-            return original(*args, **kwargs)
-
-    return method
-
-
-_NOBODY_S: Final[Span] = import_module("opentelemetry.trace").INVALID_SPAN

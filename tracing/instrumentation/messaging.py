@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Final
 
 from opentelemetry import baggage
 from opentelemetry.context.context import Context
-from opentelemetry.trace import Link, Span, SpanKind
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind
 
 from tracing.context import NO_FIELDS, Fields, bound, current_span, incoming_fields
 from tracing.handoff.deliveries import Delivery, current_delivery, deliver, end_deliveries_of, is_occupied
@@ -57,6 +57,18 @@ class carried:  # lower case, as it reads: `with carried(span):`
 
     def __exit__(self, *_: object) -> None:
         _carried.reset(self._token)
+
+
+def untraced(original: Any) -> Any:
+    """Make a method of a task queue, below which it uses its broker for what is nobody's message."""
+    function = getattr(original, "__func__", original)
+
+    @wraps(function)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        with carried(INVALID_SPAN):
+            return function(*args, **kwargs)
+
+    return classmethod(method) if isinstance(original, classmethod) else method
 
 
 def is_wanted() -> bool:

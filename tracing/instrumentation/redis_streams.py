@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from tracing.handoff import Handoff, Patch
-from tracing.instrumentation.messaging import finished, fuse, is_wanted, received, sending
+from tracing.instrumentation.messaging import finished, fuse, is_wanted, received, sending, span_carried
 from tracing.propagation import messages
 
 SYSTEM: Final = "redis"
@@ -67,6 +67,8 @@ def _reading(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if span_carried() is not None:  # a task queue reads what is nobody's message, such as results
+                return original(self, *args, **kwargs)
             asked = [_Asked(command, args[0] if args else kwargs.get("name"))]
             _end_before(self, asked)
             answer = original(self, *args, **kwargs)

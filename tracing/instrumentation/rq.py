@@ -25,6 +25,7 @@ from tracing.instrumentation.messaging import (
     processing,
     sending,
     span_carried,
+    untraced,
 )
 from tracing.propagation import extracted, messages
 from tracing.spans import get_tracer
@@ -63,7 +64,7 @@ def repeat_patches() -> Sequence[Handoff]:
 def result_patches() -> Sequence[Handoff]:
     """Results are entries of a Redis stream, but nobody's messages."""
     result = import_module("rq.results").Result
-    return [Patch(result, "save", _beneath), Patch(result, "fetch_latest", _beneath)]
+    return [Patch(result, "save", untraced), Patch(result, "fetch_latest", untraced)]
 
 
 def worker_patches() -> Sequence[Handoff]:
@@ -230,21 +231,3 @@ def _perform(original: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return perform
-
-
-# ---------------------------------------------------------------- results
-
-
-def _beneath(original: Any) -> Any:
-    """What the library does below this is no message of the program's."""
-    function = getattr(original, "__func__", original)
-
-    @wraps(function)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        with carried(_NOBODY_S):
-            return function(*args, **kwargs)
-
-    return classmethod(method) if isinstance(original, classmethod) else method
-
-
-_NOBODY_S: Final = import_module("opentelemetry.trace").INVALID_SPAN

@@ -151,6 +151,18 @@ def test_rq_says_what_it_runs(captured: Captured, url: str) -> None:
     assert [line["span_id"] for line in captured.logs if line["message"] == "order 3"] == [ran["span_id"]]
 
 
+def test_a_look_at_an_rq_result_ends_no_message(captured: Captured, url: str) -> None:
+    """A consumer of a stream may wait for a job by the same client, and goes on with its message."""
+    client = redis.Redis.from_url(url)
+    job = rq.Queue("result", connection=client).enqueue(rq_work, 3)
+    client.xadd("orders", {"order": 1})
+    client.xread({"orders": "0"})
+    inside = tracing.current_span_id()
+    assert job.latest_result(timeout=1) is None and tracing.current_span_id() == inside is not None
+    client.xread({"orders": "$"})
+    client.flushdb()
+
+
 def test_rq_tries_again_below_the_attempt_that_failed(captured: Captured, url: str) -> None:
     """And each attempt has its exception."""
     jobs = rq.Queue("again", connection=redis.Redis.from_url(url))
@@ -220,7 +232,7 @@ async def arq_run(url: str, *orders: int, between: Callable[[], None] = lambda: 
 
 def test_arq_says_what_it_runs_and_what_failed(captured: Captured, url: str) -> None:
     """Function, queue and id, the exception, and a try that asked for another; arq's own lines are inside."""
-    asyncio.run(arq_run(url, 0, 1))
+    worker = asyncio.run(arq_run(url, 0, 1))
     runs: dict[str, list[dict[str, Any]]] = {}
     for span in kinds(captured)["CONSUMER"]:
         runs.setdefault(span["attributes"]["messaging.message.id"], []).append(span)
@@ -231,13 +243,14 @@ def test_arq_says_what_it_runs_and_what_failed(captured: Captured, url: str) -> 
     assert failed["attributes"]["messaging.destination.name"] == "arq:queue"
     [said] = [line for line in captured.logs if "failed, ZeroDivisionError" in line["message"]]
     assert said["span_id"] == failed["span_id"]
+    tracing.uninstrument()
+    assert worker.functions["arq_work"].coroutine is arq_work, "it was watched, and is the program's again"
 
 
 def test_an_arq_worker_without_the_library_runs_the_job(captured: Captured, url: str) -> None:
-    """Its reading of a job passes over our key, and functions are the program's own again."""
+    """Its reading of a job passes over our key."""
     worker = asyncio.run(arq_run(url, 3, between=tracing.uninstrument))
     assert worker.jobs_complete == 1 and "CONSUMER" not in kinds(captured)
-    assert worker.functions["arq_work"].coroutine is arq_work
 
     async def stored() -> Any:
         tracing.instrument("arq")
