@@ -9,19 +9,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from tracing.spool.directory import UNFINISHED_PREFIX
+from tracing.spool.directory import UNFINISHED_PREFIX, write_new
 from tracing.spool.format import (
     LOCK_FILE,
     SENT_FILE,
     SHIPPER_FILE,
+    SegmentHeader,
     close_line,
+    is_about_the_spool,
     is_spool_id,
     loss_line,
+    segment_name,
+    segment_number,
     sent_text,
+    service_of,
 )
 from tracing.spool.locks import ProcessLock, try_lock
 from tracing.spool.losses import Loss
@@ -29,9 +35,13 @@ from tracing.spool.reader import (
     Batch,
     Hole,
     SpoolReader,
+    end_offset,
+    is_of_other_format,
     open_segment,
     segment_paths,
     sent_offset,
+    unplaced_data,
+    whole_lines,
 )
 from tracing.spool.tail import Tail
 from tracing.spool.untold import untold
@@ -65,6 +75,8 @@ class Claim:
     def try_claim(cls, path: Path) -> Claim | None:
         """Take a spool; `None` when somebody else ships it, it has gone, or it is not ours to read.
 
+        What a version with another format has left waits for one that understands it, untouched.
+
         The spool of a dead process gets its close line here, if it has none.
         """
         try:
@@ -74,6 +86,9 @@ class Claim:
         except OSError:
             return None
         if lock is None:
+            return None
+        if is_of_other_format(path):
+            lock.release()
             return None
         try:
             is_dead = _is_dead(path)
@@ -242,6 +257,8 @@ def _close_for_the_dead(path: Path) -> bool:
         Whether the spool has a close line now; on a full disk it has not, and is closed another time.
     """
     tail = Tail.open(path)
+    if tail is None and _write_off(path):
+        tail = Tail.open(path)
     if tail is None:
         return not segment_paths(path)  # nothing at all, or nothing that could be understood
     try:
@@ -272,6 +289,40 @@ def _close_for_the_dead(path: Path) -> bool:
         return False
     finally:
         tail.close()
+
+
+def _write_off(path: Path) -> bool:
+    """Count the lines of a dead spool's last segment as damaged, because nothing says where it begins.
+
+    What was sent before bounds it: it begins at or before that offset. So a segment of our own that begins
+    behind everything it can hold says how many lines there were, at most.
+
+    Returns:
+        Whether that segment is there now.
+    """
+    paths, sent = segment_paths(path), sent_offset(path)
+    number = segment_number(paths[-1].name) if paths else None
+    if number is None or sent is None or not is_spool_id(path.name):
+        return False
+    data = unplaced_data(paths[-1])
+    header = SegmentHeader(spool_id=path.name, segment=number, first_offset=sent, resource={}, thinned=True)
+    end = max(sent + len(data), end_offset(header, data))
+    lines = sum(not is_about_the_spool(line) for line in whole_lines(data))
+    header = replace(header, segment=number + 1, first_offset=end, first_line=lines, thinned=False)
+    told = loss_line(
+        service_of(header, path),
+        time.time_ns(),
+        reason="damaged",
+        count=lines,
+        begin=sent,
+        end=end,
+    )
+    try:
+        write_new(path / segment_name(number + 1), header.encode() + told)
+    except OSError:
+        return False  # a full disk: another time
+    write_sent(path, end)  # or what lies between would be taken for deleted, and counted once more
+    return True
 
 
 def _delete_unfinished(path: Path) -> None:

@@ -78,8 +78,8 @@ class OwnDirectory:
             lock = try_lock(unfinished / LOCK_FILE, create=True)
             if lock is None:
                 raise OSError(errno.ENOLCK, "record locks do not work here", str(service))
-            _write_new(unfinished / SHIPPER_FILE, b"")
-            _write_new(unfinished / SENT_FILE, sent_text(header.first_offset))
+            write_new(unfinished / SHIPPER_FILE, b"")
+            write_new(unfinished / SENT_FILE, sent_text(header.first_offset))
             own = cls(unfinished, lock, header, limits)
             own.begin_segment(header, lines)
             own.path = service / header.spool_id
@@ -226,7 +226,12 @@ def _give_room_back(fd: int, size: int) -> None:
         pass  # readers end at the last newline, whatever follows
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes) -> None:
+    """Make a file for the owner's eyes only.
+
+    Raises:
+        OSError: it is there already, or could not be written whole.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     try:
         write_whole(fd, content)

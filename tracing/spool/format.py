@@ -97,6 +97,10 @@ def service_directory(root: Path, service: str) -> Path:
     return root / name
 
 
+class OtherFormat(InvalidLine):
+    """A segment of another version, undamaged: to be left to who understands it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentHeader:
     """First line of a segment: whose it is, and where it begins."""
@@ -131,6 +135,7 @@ class SegmentHeader:
         """Read the line; keys that a later version adds are passed over.
 
         Raises:
+            OtherFormat: it is whole, and of another version.
             InvalidLine: it is damaged, or not a header that this version understands.
         """
         body, checksum_key, checksum = line.rpartition(_CHECKSUM_KEY)
@@ -140,7 +145,10 @@ class SegmentHeader:
             fields = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise InvalidLine("not_json", f"segment header: {error}: {line[:80]!r}") from None
-        if not isinstance(fields, dict) or fields.get("backtrail_spool") != SPOOL_FORMAT:
+        version = fields.get("backtrail_spool") if isinstance(fields, dict) else None
+        if checksum_key and type(version) is int and version != SPOOL_FORMAT:
+            raise OtherFormat("wrong_type", f"written in format {version}, this version reads {SPOOL_FORMAT}")
+        if version != SPOOL_FORMAT:
             raise InvalidLine("wrong_type", f"not a header of format {SPOOL_FORMAT}: {line[:80]!r}")
         spool_id, resource, parent = fields.get("spool_id"), fields.get("resource"), fields.get("parent")
         if not isinstance(spool_id, str) or not is_spool_id(spool_id):

@@ -17,7 +17,15 @@ from typing import Final
 
 from tracing.errors import InvalidLine
 from tracing.line import LINE_BYTES_MAX, decode
-from tracing.spool.format import SENT_FILE, SegmentHeader, is_spool_id, jump_offset, read_sent, segment_number
+from tracing.spool.format import (
+    SENT_FILE,
+    OtherFormat,
+    SegmentHeader,
+    is_spool_id,
+    jump_offset,
+    read_sent,
+    segment_number,
+)
 
 HEADER_BYTES_MAX: Final = LINE_BYTES_MAX  # a resource has the size of a record at most
 READ_BYTES: Final = 2 * LINE_BYTES_MAX  # so that the longest line is seen whole
@@ -281,7 +289,7 @@ def open_segment(path: Path) -> Segment | None:
     """
     try:
         return Segment(path)
-    except OSError:
+    except (OSError, OtherFormat):
         return None
     except InvalidLine:
         header = _inferred_header(path)
@@ -292,7 +300,7 @@ def open_segment(path: Path) -> Segment | None:
 
 
 def _inferred_header(path: Path) -> SegmentHeader | None:
-    """Rebuild a header from the neighbours: the first segment begins at 0, another where one ends."""
+    """Rebuild a header from the neighbours: the first begins at 0, another between the ones beside it."""
     number = segment_number(path.name)
     if number is None or not is_spool_id(path.parent.name):
         return None
@@ -308,10 +316,40 @@ def _inferred_header(path: Path) -> SegmentHeader | None:
     inferred = SegmentHeader(spool_id=path.parent.name, segment=number, first_offset=0, resource=resource)
     if number == 0:
         return inferred
-    before = neighbours.get(number - 1)
-    if before is None or before[0].thinned:
-        return None
-    return replace(inferred, first_offset=before[0].first_offset + before[1])
+    before, after = neighbours.get(number - 1), neighbours.get(number + 1)
+    if before is not None and not before[0].thinned:
+        return replace(inferred, first_offset=before[0].first_offset + before[1])
+    if after is not None:
+        data = unplaced_data(path)
+        first_offset = after[0].first_offset - len(data)
+        if first_offset >= 0 and not _is_thinned(data):
+            return replace(inferred, first_offset=first_offset)
+    return None
+
+
+def is_of_other_format(directory: Path) -> bool:
+    """Whether another version wrote a spool: its first segment says so, for all of them are alike."""
+    for path in segment_paths(directory)[:1]:
+        try:
+            Segment(path).close()
+        except OtherFormat:
+            return True
+        except (OSError, InvalidLine):
+            pass
+    return False
+
+
+def unplaced_data(path: Path) -> bytes:
+    """Return the lines behind a header that says nothing; none when the file is gone."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return b""
+    return content[content.find(b"\n") + 1 : content.rfind(b"\n") + 1]
+
+
+def _is_thinned(data: bytes) -> bool:
+    return any(jump_offset(line) is not None for line in whole_lines(data))
 
 
 def sent_offset(directory: Path) -> int | None:

@@ -8,15 +8,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 from tracing.spool import Spool
-from tracing.spool.adoption import UNFINISHED_AGE_S_MAX, Claim, delete_spool, spools
-from tracing.spool.format import LOSS_REASONS, loss_line
+from tracing.spool.adoption import (
+    UNFINISHED_AGE_S_MAX,
+    Claim,
+    delete_before,
+    delete_spool,
+    spools,
+    write_sent,
+)
+from tracing.spool.format import LOSS_REASONS, OtherFormat, SegmentHeader, loss_line
 from tracing.spool.locks import is_held, try_lock
 from tracing.spool.losses import Loss
-from tracing.spool.reader import READ_BYTES, segment_paths, sent_offset
+from tracing.spool.reader import READ_BYTES, open_segment, segment_paths, sent_offset
 from tracing.spool.untold import keep_untold, read_untold, untold_text
 
 OpenOrders = Callable[..., Spool]
@@ -100,6 +108,81 @@ def test_what_is_no_note_of_losses_says_nothing(spoiled: bytes) -> None:
     several = [Loss(reason, 10**15, 10**17, 10**18) for reason in LOSS_REASONS]
     assert read_untold(untold_text(several)) == several
     assert len(untold_text(several)) == len(untold_text([]))
+
+
+def left_with_damaged_header(spool: Spool, root: Path, helpers: Any, damaged: int) -> tuple[Path, int]:
+    """A dead spool of three segments whose first is sent and gone; its `damaged`th header is nonsense.
+
+    Returns:
+        Its directory, and how many lines it had.
+    """
+    path = leave_behind(spool, root, [helpers.line(f"m{number} " + "x" * 200) for number in range(40)])
+    paths = segment_paths(path)
+    assert len(paths) == 3
+    lines = len(helpers.messages(path))
+    second = open_segment(paths[1])
+    assert second is not None
+    second.close()
+    write_sent(path, second.header.first_offset)
+    delete_before(path, second.header.first_offset)
+    with paths[damaged].open("r+b") as file:
+        file.write(b"nonsense")
+    return path, lines
+
+
+def test_a_segment_with_a_damaged_header_is_placed_by_the_one_behind_it(
+    open_orders: OpenOrders, root: Path, helpers: Any
+) -> None:
+    """The one before it is sent and gone; no line is lost."""
+    spool = open_orders(segment_bytes_max=4_096)
+    path, _ = left_with_damaged_header(spool, root, helpers, 1)
+    segment = open_segment(segment_paths(path)[0])
+    assert segment is not None
+    segment.close()
+    claim = claimed(path)
+    batch = claim.read(READ_BYTES)
+    claim.release()
+    assert batch is not None
+    assert batch.offset == sent_offset(path) == segment.header.first_offset
+
+
+def test_lines_that_nobody_can_place_are_counted_and_the_spool_ends(
+    open_orders: OpenOrders, root: Path, helpers: Any, ingest: Any, ship: Any
+) -> None:
+    """The last segment's header is nonsense, and everything before it is sent and gone."""
+    spool = open_orders(segment_bytes_max=4_096)
+    path, lines = left_with_damaged_header(spool, root, helpers, 2)
+    third = len(segment_paths(path)[1].read_bytes().splitlines()) - 1
+    with_second = len(segment_paths(path)[0].read_bytes().splitlines()) - 1
+    second = open_segment(segment_paths(path)[0])
+    assert second is not None
+    write_sent(path, second.header.first_offset + second.data_bytes)
+    second.close()
+    segment_paths(path)[0].unlink()
+    assert lines > third + with_second
+    ship(spool)
+    helpers.eventually(lambda: not path.exists(), "the spool is left for ever")
+    assert [(loss["loss"]["reason"], loss["loss"]["count"]) for loss in ingest.records("loss")] == [
+        ("damaged", third)
+    ]
+    (close,) = ingest.records("close")
+    assert close["close"]["ended"] == "killed"
+
+
+def test_what_another_version_wrote_waits_for_one_that_reads_it(
+    open_orders: OpenOrders, root: Path, helpers: Any
+) -> None:
+    """It is whole and says that it is of format 2: nobody takes it for damaged, ships or deletes it."""
+    path = leave_behind(open_orders(), root, [helpers.line("m")])
+    (segment,) = segment_paths(path)
+    header, _, lines = segment.read_bytes().partition(b"\n")
+    body = header.rpartition(b',"crc32":')[0].replace(b'"backtrail_spool":1', b'"backtrail_spool":2')
+    content = b'%b,"crc32":%d}\n%b' % (body, crc32(body), lines)
+    segment.write_bytes(content)
+    with pytest.raises(OtherFormat, match="format 2, this version reads 1"):
+        SegmentHeader.decode(content[: content.index(b"\n") + 1])
+    assert Claim.try_claim(path) is None
+    assert segment.read_bytes() == content
 
 
 def test_whether_a_lock_is_held_can_be_seen_without_taking_it(tmp_path: Path) -> None:
