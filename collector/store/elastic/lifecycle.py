@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -25,6 +26,14 @@ DELETE_TIMEOUT_S: Final = 3_600.0  # a deletion reads all that it deletes
 class _Deleted(msgspec.Struct, frozen=True):
     deleted: int = 0
     version_conflicts: int = 0
+
+
+class _Size(msgspec.Struct, frozen=True):
+    """A line of `_cat/indices`."""
+
+    index: str
+    created_ms: int = msgspec.field(name="creation.date")
+    size_bytes: int = msgspec.field(name="store.size", default=0)
 
 
 class Lifecycle:
@@ -79,6 +88,37 @@ class Lifecycle:
         if dropped:
             self._streams.reload()
         return dropped
+
+    def shrink_to(self, bytes_max: int) -> int:
+        """Delete the oldest indices until the rest takes no more, with replicas; how many records went.
+
+        The index that a stream writes to stays, whatever its size.
+        """
+        self._streams.reload()
+        backing = {index: stream for stream in self._names.streams for index in self._streams.backing(stream)}
+        if not backing:
+            return 0
+        sizes = self._sizes(backing)
+        left = sum(one.size_bytes for one in sizes)
+        dropped = 0
+        for one in sorted(sizes, key=lambda one: (one.created_ms, one.index)):
+            if left <= bytes_max:
+                break
+            if one.index == self._streams.write_index(backing[one.index]):
+                continue
+            count = self._reader.count_documents(one.index, {"match_all": {}})
+            self._connection.request("DELETE", f"/{one.index}")
+            logger.info("deleted %s with %d records: the store was larger than it may be", one.index, count)
+            left -= one.size_bytes
+            dropped += count
+        if dropped:
+            self._streams.reload()
+        return dropped
+
+    def _sizes(self, indices: Collection[str]) -> list[_Size]:
+        params = {"h": "index,creation.date,store.size", "bytes": "b", "format": "json"}
+        raw = self._connection.read("GET", f"/_cat/indices/{','.join(indices)}", params=params)
+        return msgspec.json.decode(raw or b"[]", type=list[_Size], strict=False)
 
     def drop_days(self, received_ns: int) -> int:
         """Delete the records of every day of arrival that was over by then, out of indices that stay."""

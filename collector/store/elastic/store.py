@@ -263,6 +263,15 @@ class ElasticStore:
             self._streams.refresh()
             return self._lifecycle.drop_indices(received_ns) + self._lifecycle.drop_days(received_ns)
 
+    def shrink_to(self, bytes_max: int) -> int:
+        """Delete the oldest backing indices until the rest takes no more; how many records went.
+
+        The index that a stream writes to stays, whatever its size.
+        """
+        with self._writing_lock:
+            self._streams.refresh()
+            return self._lifecycle.shrink_to(bytes_max)
+
     def close(self) -> None:
         """See `Store.close`; a cluster that is away keeps nobody from closing."""
         if self._closed:

@@ -69,3 +69,4 @@ def test_senders_without_number_take_no_memory_without_end(monkeypatch: pytest.M
     for number in range(50):
         shares.begin(f"once-{number}")
         assert shares.begin("busy") > 0.0
+        assert shares.begin(f"once-{number}") > 0.0

@@ -81,6 +81,7 @@ def test_of_what_is_being_written_debug_goes_once_it_is_much(
     monkeypatch.setattr(shedding, "SEAL_RECORDS_MIN", 40)
     assert [store.shed_logs(DEBUG_MAX) for _ in range(4)] == [40, 40, 40, 0]
     assert levels(store) == {"INFO": 63}
+    assert store.purge() == 0  # all of their space is there again
     late = msgspec.structs.replace(day(2, first_seq=0)[0], uid="late", seq=300)
     again = day(2, first_seq=201)[0]
     appended = store.append([again, late])

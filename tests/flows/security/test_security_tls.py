@@ -189,7 +189,7 @@ def test_a_new_certificate_needs_no_restart(
 
 
 def test_plain_http_on_a_tls_port_is_no_answer_and_no_trouble(
-    tmp_path: Path, authority: Callable[[str], Any]
+    tmp_path: Path, authority: Callable[[str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """And what is refused in the protocol itself is answered over TLS, too."""
     ours = authority("ours")
@@ -207,6 +207,7 @@ def test_plain_http_on_a_tls_port_is_no_answer_and_no_trouble(
         ):
             secure.sendall(b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000)
             assert secure.recv(12) == b"HTTP/1.1 431"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_files_that_do_not_belong_together_stop_the_start(
