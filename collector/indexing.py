@@ -315,8 +315,8 @@ class Indexer:
         logger.error("the store failed, attempt %d: %s", self._failures, error, exc_info=error)
         try:
             durable_seq = self._store.stats().durable_seq
-        except Exception:
-            return
+        except Exception:  # a cluster that is away; the last commit is what we know ourselves
+            durable_seq = self._visible_seq
         with self._changed:
             self._appended_seq = durable_seq
             self._visible_seq = min(self._visible_seq, durable_seq)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,7 +14,7 @@ from collector.indexing import BEGUN_MAX, Indexer, IndexLimits
 from collector.intake import open_log
 from collector.ledger import Ledger
 from collector.model import Record
-from collector.store.contract import Appended
+from collector.store.contract import Appended, StoreStats
 from collector.store.memory import MemoryStore
 from collector.wal import Envelope, Wal, WalBatch, WalFrame, WalLimits
 from tracing.line import encode
@@ -25,20 +26,21 @@ WAL = WalLimits(segment_bytes_max=4096, frame_bytes_max=1024, disk_free_bytes_mi
 
 
 class FarStore(MemoryStore):
-    """Has its records only when a batch is waited for, and fails at the times it is told to."""
+    """Has its records only when a batch is waited for, and fails when told to; then it says nothing, too."""
 
     def __init__(self, *, begins_fail: Sequence[int] = (), ends_fail: Sequence[int] = ()) -> None:
         super().__init__()
         self.on_their_way: list[Sequence[Record]] = []
         self.most_on_their_way = self.begins = self.ends = 0
+        self.away = False  # since a failure and until the next batch, nobody answers
         self.too_early = 0  # calls with a batch on its way that should have been waited for
         self._begins_fail, self._ends_fail = begins_fail, ends_fail
 
     def begin_append(self, records: Sequence[Record]) -> Callable[[], Appended]:
         self.begins += 1
+        self.away = False
         if self.begins in self._begins_fail:
-            self.on_their_way.clear()
-            raise StoreFailed("not this time")
+            self._fail()
         self.on_their_way.append(records)
         self.most_on_their_way = max(self.most_on_their_way, len(self.on_their_way))
         return lambda: self._end(records)
@@ -48,10 +50,19 @@ class FarStore(MemoryStore):
         if not any(one is records for one in self.on_their_way):
             raise StoreFailed("a batch before this one failed")
         if self.ends in self._ends_fail:
-            self.on_their_way.clear()
-            raise StoreFailed("not this time")
+            self._fail()
         assert self.on_their_way.pop(0) is records
         return super().append(records)
+
+    def _fail(self) -> NoReturn:
+        self.on_their_way.clear()
+        self.away = True
+        raise StoreFailed("not this time")
+
+    def stats(self) -> StoreStats:
+        if self.away:
+            raise StoreFailed("nobody answers")
+        return super().stats()
 
     def append(
         self, records: Sequence[Record], *, check_uids: bool = False, check_since_ns: int = 0
