@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from tracing.doctor.hop import Failure, Wait, Way, Work
 
-CONTEXTS = 200  # at once: each is a connection or at least a request
+CONTEXTS = 1000  # at once: requests, over pooled connections
+CONNECTIONS = 200  # at once, where each is one of its own
 CLIENT_THREADS = 16
 DEADLINE_S = 20
+PATIENCE_S = 120  # of a request among many that go at once
 ASKING = ("httpx", "opentelemetry.instrumentation.httpx")  # what servers are asked by, carrying the context
 
 
@@ -83,7 +85,7 @@ def through_tasks(desk: Desk, ask: Callable[[int], Awaitable[Any]]) -> Way:
         task = asyncio.create_task(asked(work, tag))
 
         async def waited() -> None:
-            await asyncio.wait_for(task, DEADLINE_S)
+            await asyncio.wait_for(task, PATIENCE_S)
 
         return waited
 
@@ -112,7 +114,7 @@ async def through_threads(desk: Desk, ask: Callable[[int], Any]) -> AsyncIterato
             number = desk.take(work, tag, done.set)
             with contextlib.suppress(Exception):
                 ask(number)
-            assert done.wait(DEADLINE_S)
+            assert done.wait(PATIENCE_S)
 
         def go(work: Work, tag: str) -> Wait:
             found = executor.submit(asked, work, tag)
@@ -239,7 +241,8 @@ def served(make: Callable[[Desk], AbstractContextManager[str]]) -> Callable[[], 
         desk = Desk()
         limits = httpx.Limits(max_connections=50)
         with make(desk) as url:
-            async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, limits=limits) as client:
+            timeout = httpx.Timeout(PATIENCE_S)
+            async with httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits) as client:
 
                 async def ask(number: int) -> None:
                     try:

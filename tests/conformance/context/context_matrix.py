@@ -27,7 +27,7 @@ from devservers.brokers import BROKERS  # noqa: E402  # found by the line above
 PAGE = REPOSITORY / "docs" / "context-matrix.md"
 COLUMNS = ("log ids", "parent", "baggage", "exception", "cancellation", "concurrent")
 SIDES = {"ours": "backtrail", "otel": "OpenTelemetry"}
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 
 PREAMBLE = """# Which hops keep the context
 

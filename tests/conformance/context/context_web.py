@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tracing.doctor.web import (
     CLIENT_THREADS,
+    CONNECTIONS,
     CONTEXTS,
     DEADLINE_S,
     Desk,
@@ -19,6 +20,7 @@ from tracing.doctor.web import (
 
 __all__ = [
     "CLIENT_THREADS",
+    "CONNECTIONS",
     "CONTEXTS",
     "DEADLINE_S",
     "Desk",

@@ -10,6 +10,7 @@ from context_matrix import Row, groups, run_group, table
 from devservers import ServerUnavailable
 
 
+@pytest.mark.timeout(700)  # both libraries, on a busy machine
 @pytest.mark.parametrize("group", groups())
 def test_every_hop_keeps_everything(
     group: str, capsys: pytest.CaptureFixture[str], need: Callable[[bool, str], None]

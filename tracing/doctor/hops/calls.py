@@ -13,8 +13,10 @@ from typing import Any
 from tracing.doctor.hop import Hop, Way
 from tracing.doctor.web import (
     CLIENT_THREADS,
+    CONNECTIONS,
     CONTEXTS,
     DEADLINE_S,
+    PATIENCE_S,
     Desk,
     on_a_loop,
     plain_server,
@@ -205,11 +207,11 @@ def _grpc_aio(methods: Callable[[Desk], dict[str, Any]], is_streaming: bool) -> 
                 async def ask(number: int) -> None:
                     sent = str(number).encode()
                     if is_streaming:
-                        call = channel.stream_stream("/matrix.Desk/Work")(iter([sent]), timeout=DEADLINE_S)
+                        call = channel.stream_stream("/matrix.Desk/Work")(iter([sent]), timeout=PATIENCE_S)
                         async for _ in call:
                             pass
                     else:
-                        await channel.unary_unary("/matrix.Desk/Work")(sent, timeout=DEADLINE_S)
+                        await channel.unary_unary("/matrix.Desk/Work")(sent, timeout=PATIENCE_S)
 
                 # A handler that is held would hold this loop, so nothing is cancelled here.
                 yield Way(through_tasks(desk, ask).go)
@@ -284,8 +286,8 @@ async def _websockets_threads() -> AsyncIterator[Way]:
         thread.join(DEADLINE_S)
 
 
-def _hop(name: str, opened: Callable[[], Any], needs: str, *by: str) -> Hop:
-    return Hop(name, opened, asyncio.run, CONTEXTS, (needs,), by)
+def _hop(name: str, opened: Callable[[], Any], needs: str, *by: str, contexts: int = CONTEXTS) -> Hop:
+    return Hop(name, opened, asyncio.run, contexts, (needs,), by)
 
 
 HOPS = [
@@ -298,6 +300,6 @@ HOPS = [
     _hop("gRPC, streams", _grpc(_stream, True), "grpc", "grpc"),
     _hop("gRPC asyncio", _grpc_aio(_aio_unary, False), "grpc", "grpc-aio"),
     _hop("gRPC asyncio, streams", _grpc_aio(_aio_stream, True), "grpc", "grpc-aio"),
-    _hop("websockets", _websockets, "websockets", "websockets"),
-    _hop("websockets, threads", _websockets_threads, "websockets", "websockets"),
+    _hop("websockets", _websockets, "websockets", "websockets", contexts=CONNECTIONS),
+    _hop("websockets, threads", _websockets_threads, "websockets", "websockets", contexts=CONNECTIONS),
 ]
