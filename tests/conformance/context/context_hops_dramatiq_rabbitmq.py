@@ -9,4 +9,4 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 BROKER = "rabbitmq"
 
-HOPS = hops("RabbitMQ", lambda: RabbitmqBroker(url=os.environ["BROKER_URL"]), 300, 100)
+HOPS = hops("RabbitMQ", lambda: RabbitmqBroker(url=os.environ["BROKER_URL"]), 300, 50)

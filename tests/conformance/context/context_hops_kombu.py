@@ -15,7 +15,7 @@ import kombu.mixins
 from context_hop import Errand, Hop, Wait, Way, Work, workers
 
 BROKER = "rabbitmq"
-MESSAGES = 300
+MESSAGES = 100
 POLL_S = 0.2
 
 Errands = dict[str, Errand]
