@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -131,6 +132,24 @@ def test_what_a_worker_began_with_is_not_its_own() -> None:
     with tracing.span("starts the worker"):
         starter = tracing.current_span_id()
         assert in_worker(work) == [starter, first, starter]
+
+
+def test_that_a_span_was_handed_over_is_not_known_where_it_was_entered() -> None:
+    """A copy of the span's context gets items as nobody's; the span's own goes on to keep what it has."""
+    source: queue.Queue[str] = queue.Queue()
+    with tracing.span("other"):
+        source.put("first")
+        source.put("second")
+        source.put("third")
+        others = tracing.current_span_id()
+    with tracing.span("own"):
+        copied = contextvars.copy_context()
+        for _ in range(2):  # the second time the answer is remembered
+            copied.run(source.get)
+            assert copied.run(tracing.current_span_id) == others
+        own = tracing.current_span_id()
+        source.get()
+        assert tracing.current_span_id() == own != others
 
 
 def test_tasks_that_a_request_started_work_for_others() -> None:

@@ -23,15 +23,11 @@ from tracing.handoff.patch import Patch, Patches
 getters: Final[set[CodeType]] = set()
 
 
-def _end_before(source: asyncio.Queue[Any]) -> None:
-    if current_delivery() is not None and not isinstance(source, asyncio.LifoQueue):
-        end_delivery()
-
-
 def _get(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     async def get(self: asyncio.Queue[Any]) -> Any:
-        _end_before(self)
+        if current_delivery() is not None and not isinstance(self, asyncio.LifoQueue):
+            end_delivery()
         return await original(self)
 
     return get
@@ -40,7 +36,8 @@ def _get(original: Callable[..., Any]) -> Callable[..., Any]:
 def _get_nowait(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def get_nowait(self: asyncio.Queue[Any]) -> Any:
-        _end_before(self)
+        if current_delivery() is not None and not isinstance(self, asyncio.LifoQueue):
+            end_delivery()
         return original(self)
 
     return get_nowait

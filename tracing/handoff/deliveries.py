@@ -117,7 +117,8 @@ class Delivery:
             self.span.end()
         delivered.set(self.outer)
         set_context(self.previous)
-        fields_variable.set(self.fields_before)
+        if get_fields() is not self.fields_before:
+            fields_variable.set(self.fields_before)
         return True
 
 
@@ -140,9 +141,24 @@ def is_occupied() -> bool:
     # Whether somebody else's scope was entered here cannot be found out: it is taken for the getter's own.
     while context.__class__ is ScopedContext:
         if context.previous.get(SPAN_KEY) is not span:  # else it is inside the span's, such as of baggage
-            return entered_here(context)
+            return _is_own(context)
         context = context.previous
     return True
+
+
+# A scope that was found to be handed over to this execution context. Contexts that are copied from this one
+# inherit the answer, and it is as true there: nobody entered it in them either.
+_handed_over: Final[ContextVar[ScopedContext | None]] = ContextVar("tracing.handed_over", default=None)
+
+
+def _is_own(context: ScopedContext) -> bool:
+    """`entered_here`, asked once of a scope for which the answer is no: that is an exception inside."""
+    if _handed_over.get() is context:
+        return False
+    if entered_here(context):
+        return True
+    _handed_over.set(context)
+    return False
 
 
 def _is_open(span: Any) -> bool:

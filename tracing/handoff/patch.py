@@ -69,7 +69,7 @@ class Patch:
             self._original = self._ours = None
 
     def replaced(self) -> list[Replaced]:
-        """The module's name that means ours now; none of a class, whose methods are looked up with each call."""
+        """The module's name that means ours now; a class has none, its methods are looked up each time."""
         if self._original is None or not isinstance(self._owner, ModuleType):
             return []
         return [Replaced(self._owner.__name__, self._name, self._original, self._ours)]

@@ -9,9 +9,10 @@ from contextvars import Context
 from functools import partial, wraps
 from typing import Any, Final
 
-from tracing.context import Snapshot
+from tracing.context import NO_FIELDS, Snapshot, fields_variable, get_fields
 from tracing.handoff.patch import Patch
 from tracing.health import Fuse
+from tracing.scopes import current_context, set_context
 
 fuse: Final = Fuse("hand-off to threads")
 
@@ -45,28 +46,25 @@ class _Bootstrap:
         self._original = original
 
     def __get__(self, thread: threading.Thread | None, owner: type | None = None) -> Callable[[], None]:
+        """Have the thread begin with what is current here and nothing else, as it would with nothing."""
         begin: Callable[[], None] = self._original.__get__(thread, owner)
         if thread is None or not thread_start.on or fuse.blown:
             return begin
         try:
-            return _inside(Snapshot(), thread, begin)
+            context, fields = current_context(), get_fields()
+            if (not context and fields is NO_FIELDS) or _serves(thread):
+                return begin
+            own: Context | None = getattr(thread, "_context", None)
+            if own:  # since Python 3.14 a thread has one; it is not empty when it was inherited or chosen
+                return begin
+            run = (Context() if own is None else own).run
+            run(set_context, context)  # functions in C: a frame of ours costs as much as all the rest
+            if fields is not NO_FIELDS:
+                run(fields_variable.set, fields)
+            return partial(run, begin) if own is None else begin
         except Exception as error:
             fuse.failed(error)
             return begin
-
-
-def _inside(snapshot: Snapshot, thread: threading.Thread, begin: Callable[[], None]) -> Callable[[], None]:
-    """Have a thread begin with what a snapshot holds and nothing else, as it would begin with nothing."""
-    if snapshot.empty or _serves(thread):
-        return begin
-    own: Context | None = getattr(thread, "_context", None)
-    if own is None:
-        context = Context()
-        context.run(snapshot.install)
-        return partial(context.run, begin)
-    if not len(own):  # since Python 3.14 a thread has one; it is not empty when it was inherited or chosen
-        own.run(snapshot.install)
-    return begin
 
 
 class Carried:
