@@ -11,6 +11,7 @@ and the log again. What the ledger has noted and the store holds is then in one 
 log as well, unless the store has it for certain; a start from the copy recovers as after a crash, and what
 was acknowledged before the backup began is in it. The two copies of the log are one when the newest segment
 of the first is still there for the second, because the oldest go first; otherwise all is done once more.
+What was learned to be normal comes along at the end; it fits whatever the rest is.
 """
 
 from __future__ import annotations

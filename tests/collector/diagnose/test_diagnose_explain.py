@@ -19,6 +19,7 @@ from collector.diagnose.report import page
 from collector.diagnose.report.chain import ROWS_MAX, chain
 from collector.diagnose.report.parts import Services, histogram
 from collector.diagnose.spread import BLOCK_NS, BLOCKS_MAX, Spread
+from collector.model import MEASURES
 
 MS = 1_000_000
 EVIL = "<script>alert(1)</script>\"'&\u202e\x1b[31m"
@@ -226,6 +227,13 @@ def test_without_an_explanation_and_a_chain_there_is_still_a_page(judged: Any) -
     read = Read(page(verdict))
     assert "Evidence" in read.text
     assert "svg" not in read.tags
+
+
+@pytest.mark.parametrize("source", MEASURES)
+def test_the_page_says_where_what_is_normal_comes_from(judged: Any, source: str) -> None:
+    """The number of traces alone does not say whether they are a good measure."""
+    verdict = plain(views.verdict_view(judged("slow").verdict)) | {"measured_by": source}
+    assert f"traces taken for healthy, {MEASURES[source]}" in Read(page(verdict)).text
 
 
 def test_the_page_has_a_dash_for_what_nobody_measured(shop: Any, faults: Any) -> None:
