@@ -259,6 +259,22 @@ def test_headers_of_the_program_stay_and_old_ones_of_ours_go(captured: Captured,
     assert message.headers["traceparent"].split("-")[1] == "ab" * 16
 
 
+def test_the_older_protocol_has_headers_in_a_place_of_their_own(
+    captured: Captured, app: celery.Celery
+) -> None:
+    """Celery's first protocol, which workers still read, says nothing of the task in headers."""
+
+    @app.task(shared=False, name="shop.charge")
+    def charge() -> None: ...
+
+    headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    request = {"id": "1", "delivery_info": {"exchange": "", "routing_key": "old"}, "headers": headers}
+    celery.app.trace.build_tracer("shop.charge", charge, app=app)("1", (), {}, request)
+    [ran] = runs(captured, "shop.charge")
+    assert ran["trace_id"] == "a" * 32 and ran["parent_span_id"] == "b" * 16
+    assert ran["attributes"]["messaging.destination.name"] == "old"
+
+
 def test_a_task_is_traced_once_though_kombu_carries_it(captured: Captured, app: celery.Celery) -> None:
     """Events and remote control of Celery are nobody's messages."""
 
