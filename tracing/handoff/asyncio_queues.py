@@ -17,7 +17,7 @@ from tracing.handoff.deliveries import (
     ending_task_done,
     left_here,
 )
-from tracing.handoff.patch import Patch, Patches
+from tracing.handoff.patch import Patch, Patches, without_our_frame
 
 # Coroutines of others that deliver what they get: `wait_for` is to treat them as it treats `Queue.get`.
 getters: Final[set[CodeType]] = set()
@@ -28,7 +28,11 @@ def _get(original: Callable[..., Any]) -> Callable[..., Any]:
     async def get(self: asyncio.Queue[Any]) -> Any:
         if current_delivery() is not None and not isinstance(self, asyncio.LifoQueue):
             end_delivery()
-        return await original(self)
+        try:
+            return await original(self)
+        except BaseException as error:
+            without_our_frame(error)
+            raise
 
     return get
 
@@ -38,7 +42,11 @@ def _get_nowait(original: Callable[..., Any]) -> Callable[..., Any]:
     def get_nowait(self: asyncio.Queue[Any]) -> Any:
         if current_delivery() is not None and not isinstance(self, asyncio.LifoQueue):
             end_delivery()
-        return original(self)
+        try:
+            return original(self)
+        except BaseException as error:
+            without_our_frame(error)
+            raise
 
     return get_nowait
 

@@ -22,7 +22,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import Span
 
 from tracing.context import NO_FIELDS, Fields, fields_variable, get_fields
-from tracing.handoff.patch import Patches
+from tracing.handoff.patch import Patches, without_our_frame
 from tracing.health import Fuse
 from tracing.scopes import SPAN_KEY, ScopedContext, current_context, entered_here, get_context, set_context
 from tracing.spans import Span as LightSpan
@@ -263,6 +263,10 @@ def ending_task_done(original: Callable[..., Any]) -> Callable[..., Any]:
         delivery = current_delivery()
         if delivery is not None and delivery.source is self:
             delivery.end()
-        original(self)
+        try:
+            original(self)
+        except BaseException as error:
+            without_our_frame(error)
+            raise
 
     return task_done

@@ -7,6 +7,15 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 
+def without_our_frame(error: BaseException) -> None:
+    """Take the frame of whoever caught an error out of its traceback; a bare `raise` then adds it to none.
+
+    So what a program sees of an error is what it would see without us.
+    """
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+
+
 class Replaced(NamedTuple):
     """A name of a module that means ours now, and still the original to whoever took it before."""
 

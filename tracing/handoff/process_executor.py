@@ -8,13 +8,17 @@ from functools import wraps
 from typing import Any, Final
 
 from tracing.handoff.parcel import packed
-from tracing.handoff.patch import Patch
+from tracing.handoff.patch import Patch, without_our_frame
 
 
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def submit(self: ProcessPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return original(self, packed(fn) if process_submit.on else fn, *args, **kwargs)
+        try:
+            return original(self, packed(fn) if process_submit.on else fn, *args, **kwargs)
+        except BaseException as error:
+            without_our_frame(error)
+            raise
 
     return submit
 

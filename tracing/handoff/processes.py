@@ -16,7 +16,7 @@ from opentelemetry.context.context import Context
 
 from tracing.context import NO_FIELDS, Snapshot
 from tracing.handoff.parcel import Parcel
-from tracing.handoff.patch import Patch
+from tracing.handoff.patch import Patch, without_our_frame
 from tracing.health import Fuse
 
 fuse: Final = Fuse("hand-off to processes")
@@ -64,6 +64,9 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
                 fuse.failed(error)
         try:
             original(self)
+        except BaseException as error:
+            without_our_frame(error)
+            raise
         finally:
             if isinstance(self.__dict__.get("run"), _Run):
                 del self.run

@@ -17,7 +17,7 @@ from tracing.handoff.deliveries import (
     end_delivery,
     ending_task_done,
 )
-from tracing.handoff.patch import Patch, Patches
+from tracing.handoff.patch import Patch, Patches, without_our_frame
 
 
 def _get(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +25,11 @@ def _get(original: Callable[..., Any]) -> Callable[..., Any]:
     def get(self: queue.Queue[Any], block: bool = True, timeout: float | None = None) -> Any:
         if current_delivery() is not None and not isinstance(self, queue.LifoQueue):
             end_delivery()
-        return original(self, block, timeout)
+        try:
+            return original(self, block, timeout)
+        except BaseException as error:
+            without_our_frame(error)
+            raise
 
     return get
 

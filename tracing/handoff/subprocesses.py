@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from tracing.handoff.patch import Patch
+from tracing.handoff.patch import Patch, without_our_frame
 from tracing.health import Fuse
 from tracing.propagation.environment import to_environment
 from tracing.scopes import current_context
@@ -30,7 +30,11 @@ def _init(original: Callable[..., Any]) -> Callable[..., Any]:
                     args, kwargs = _with_environment(args, kwargs)
             except Exception as error:
                 fuse.failed(error)
-        original(self, *args, **kwargs)
+        try:
+            original(self, *args, **kwargs)
+        except BaseException as error:
+            without_our_frame(error)
+            raise
 
     return init
 

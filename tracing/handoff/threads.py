@@ -10,7 +10,7 @@ from functools import partial, wraps
 from typing import Any, Final
 
 from tracing.context import NO_FIELDS, Snapshot, fields_variable, get_fields
-from tracing.handoff.patch import Patch
+from tracing.handoff.patch import Patch, without_our_frame
 from tracing.health import Fuse
 from tracing.scopes import current_context, set_context
 
@@ -117,8 +117,7 @@ def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self, fn, *args, **kwargs)
         except BaseException as error:
-            if error.__traceback__ is not None:  # this frame is the first of it, and a bare `raise` adds none
-                error.__traceback__ = error.__traceback__.tb_next
+            without_our_frame(error)
             raise
 
     return submit
