@@ -214,6 +214,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("tokens_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file")
+    @classmethod
+    def _of_home(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()
+
     @field_validator("store")
     @classmethod
     def _known_store(cls, value: str) -> str:
