@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 
-from devservers.process import ServerProcess, free_port, private_directory
+from devservers.process import ServerProcess, free_port, give, private_directory
 from devservers.unavailable import ServerUnavailable
 
 
@@ -26,9 +26,16 @@ class Nats(ServerProcess):
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         directory = private_directory("nats")
+        configuration = directory / "nats.conf"
+        # A client that the machine has stalled is not to be hung up on: what is sent meanwhile is lost to it.
+        configuration.write_text(
+            f'listen: "127.0.0.1:{self.port}"\nauthorization {{ timeout: 60 }}\nwrite_deadline: "60s"\n'
+            f'jetstream {{ store_dir: "{directory}" }}\n'
+        )
+        give(configuration)
         super().__init__(
             "NATS",
-            [program, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(directory)],
+            [program, "-c", str(configuration)],
             directory=directory,
             env={"PATH": "/usr/bin:/bin"},
             is_up=self._answers,

@@ -15,6 +15,7 @@ import aiomqtt
 import paho.mqtt.client as mqtt
 from context_hop import DEADLINE_S, AsyncErrand, Errand, Hop, Wait, Way, Work
 
+from tracing.doctor.hop import Consumer
 from tracing.propagation import messages
 
 BROKER = "mosquitto"
@@ -86,25 +87,34 @@ async def _iterator() -> AsyncIterator[Way]:
 
     async def consume(client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            errands[message.payload.decode()].do()
+            await errands[message.payload.decode()].perform()
 
     async with (
         aiomqtt.Client(str(parts.hostname), **options) as receiver,
         aiomqtt.Client(str(parts.hostname), **options) as sender,
     ):
         await receiver.subscribe("iterated", AT_LEAST_ONCE)
-        worker = asyncio.create_task(consume(receiver))
+        consumer = Consumer(lambda: consume(receiver))
 
-        def go(work: Work, tag: str) -> Wait:
-            errand = errands[tag] = AsyncErrand(work, tag)
-            task = asyncio.ensure_future(sender.publish("iterated", tag.encode(), AT_LEAST_ONCE))
+        def send(errand: AsyncErrand) -> None:
+            errands[errand.tag] = errand
+            task = asyncio.ensure_future(sender.publish("iterated", errand.tag.encode(), AT_LEAST_ONCE))
             senders.add(task)
             task.add_done_callback(senders.discard)
+
+        def go(work: Work, tag: str) -> Wait:
+            errand = AsyncErrand(work, tag)
+            send(errand)
             return errand.wait
 
-        yield Way(go)
-        worker.cancel()
-        await asyncio.gather(worker, *senders, return_exceptions=True)
+        def cancel(tag: str) -> Wait:
+            errand = AsyncErrand(None, tag)
+            send(errand)
+            return consumer.cancelled_in(errand)
+
+        yield Way(go, cancel)
+        await consumer.end()
+        await asyncio.gather(*senders, return_exceptions=True)
 
 
 HOPS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,48 +12,62 @@ import nats
 import nats.errors
 from context_hop import DEADLINE_S, AsyncErrand, Hop, Wait, Way, Work
 
+from tracing.doctor.hop import Consumer
+
 BROKER = "nats"
 STREAM = "STORED"
 
 Errands = dict[str, AsyncErrand]
+Subscribe = Callable[[Any, str, Errands], Awaitable[Any]]
+Loop = Callable[[Any, Errands], Coroutine[Any, Any, None]]
+Publish = Callable[[Any, str, bytes], Awaitable[Any]]
 
 
-def _hop(
-    subject: str,
-    consume: Callable[[Any, str, Errands], Awaitable[None]],
-    publish: Callable[[Any, str, bytes], Awaitable[Any]] | None = None,
-) -> Any:
-    """A task subscribes, on a connection of its own; the requests publish.
+async def _plainly(client: Any, subject: str, body: bytes) -> None:
+    await client.publish(subject, body)
+
+
+def _hop(subject: str, subscribe: Subscribe, loop: Loop | None = None, *, publish: Publish = _plainly) -> Any:
+    """One connection subscribes, another one publishes.
 
     Args:
-        consume: subscribes, and works until it is cancelled; or returns once callbacks do.
-        publish: how; by default as the core client does.
+        subscribe: with callbacks; or gives the subscription that `loop`, in a task of its own, asks.
     """
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Way]:
-        receiving = await nats.connect(os.environ["BROKER_URL"])
-        sending = await nats.connect(os.environ["BROKER_URL"])
+        # A connection that is made a second time, on a slow machine, would miss what is sent meanwhile.
+        receiving = await nats.connect(os.environ["BROKER_URL"], connect_timeout=DEADLINE_S)
+        sending = await nats.connect(os.environ["BROKER_URL"], connect_timeout=DEADLINE_S)
         if subject.startswith(STREAM):
             await sending.jetstream().add_stream(name=subject.replace(".", "-"), subjects=[subject])
         errands: Errands = {}
         senders: set[asyncio.Task[Any]] = set()
-        worker = asyncio.ensure_future(consume(receiving, subject, errands))
-        await asyncio.sleep(0)  # one step: it has asked for its subscription
-        await receiving.flush()
+        subscription = await subscribe(receiving, subject, errands)
+        await receiving.flush(DEADLINE_S)
+        consumer = Consumer(lambda: loop(subscription, errands)) if loop is not None else None
 
-        def go(work: Work, tag: str) -> Wait:
-            errand = errands[tag] = AsyncErrand(work, tag)
-            message = subject, tag.encode()
-            coroutine = publish(sending, *message) if publish else sending.publish(*message)
-            sender = asyncio.ensure_future(coroutine)
+        def send(errand: AsyncErrand) -> None:
+            errands[errand.tag] = errand
+            sender = asyncio.ensure_future(publish(sending, subject, errand.tag.encode()))
             senders.add(sender)
             sender.add_done_callback(senders.discard)
+
+        def go(work: Work, tag: str) -> Wait:
+            errand = AsyncErrand(work, tag)
+            send(errand)
             return errand.wait
 
-        yield Way(go)
-        worker.cancel()
-        await asyncio.gather(worker, *senders, return_exceptions=True)
+        def cancel(tag: str) -> Wait:
+            assert consumer is not None
+            errand = AsyncErrand(None, tag)
+            send(errand)
+            return consumer.cancelled_in(errand)
+
+        yield Way(go, cancel if consumer is not None else None)
+        if consumer is not None:
+            await consumer.end()
+        await asyncio.gather(*senders, return_exceptions=True)
         await receiving.close()
         await sending.close()
 
@@ -75,19 +89,6 @@ async def _queue_group(client: Any, subject: str, errands: Errands) -> None:
         await client.subscribe(subject, "workers", cb=on_message)
 
 
-async def _iterator(client: Any, subject: str, errands: Errands) -> None:
-    subscription = await client.subscribe(subject)
-    async for message in subscription.messages:
-        errands[message.data.decode()].do()
-
-
-async def _next_msg(client: Any, subject: str, errands: Errands) -> None:
-    subscription = await client.subscribe(subject)
-    while True:
-        message = await subscription.next_msg(DEADLINE_S)
-        errands[message.data.decode()].do()
-
-
 async def _answering(client: Any, subject: str, errands: Errands) -> None:
     async def on_request(message: Any) -> None:
         errands[message.data.decode()].do()
@@ -100,11 +101,26 @@ async def _request(client: Any, subject: str, body: bytes) -> None:
     await client.request(subject, body, DEADLINE_S)
 
 
+async def _core(client: Any, subject: str, _: Errands) -> Any:
+    return await client.subscribe(subject)
+
+
+async def _iterate(subscription: Any, errands: Errands) -> None:
+    async for message in subscription.messages:
+        await errands[message.data.decode()].perform()
+
+
+async def _get(subscription: Any, errands: Errands) -> None:
+    while True:
+        message = await subscription.next_msg(DEADLINE_S)
+        await errands[message.data.decode()].perform()
+
+
 async def _store(client: Any, subject: str, body: bytes) -> None:
     await client.jetstream().publish(subject, body, DEADLINE_S)
 
 
-async def _pushed(client: Any, subject: str, errands: Errands) -> None:
+async def _pushed_callback(client: Any, subject: str, errands: Errands) -> None:
     async def on_message(message: Any) -> None:
         errands[message.data.decode()].do()
         await message.ack()
@@ -112,31 +128,41 @@ async def _pushed(client: Any, subject: str, errands: Errands) -> None:
     await client.jetstream().subscribe(subject, cb=on_message, manual_ack=True)
 
 
-async def _pushed_iterator(client: Any, subject: str, errands: Errands) -> None:
-    subscription = await client.jetstream().subscribe(subject)
+async def _pushed(client: Any, subject: str, _: Errands) -> Any:
+    return await client.jetstream().subscribe(subject)
+
+
+async def _acknowledging(subscription: Any, errands: Errands) -> None:
     async for message in subscription.messages:
-        errands[message.data.decode()].do()
-        await message.ack()
+        await message.ack()  # first: one that is cancelled is not to come again
+        await errands[message.data.decode()].perform()
 
 
-async def _pulled(client: Any, subject: str, errands: Errands) -> None:
-    subscription = await client.jetstream().pull_subscribe(subject, "puller")
+async def _pulling(client: Any, subject: str, _: Errands) -> Any:
+    return await client.jetstream().pull_subscribe(subject, "puller")
+
+
+async def _pull(subscription: Any, errands: Errands) -> None:
     while True:
         try:
             [message] = await subscription.fetch(1, timeout=5)
         except nats.errors.TimeoutError:
             continue
-        errands[message.data.decode()].do()
         await message.ack()
+        await errands[message.data.decode()].perform()
+
+
+def _stored(name: str, subscribe: Subscribe, loop: Loop | None = None) -> Any:
+    return _hop(f"{STREAM}.{name}", subscribe, loop, publish=_store)
 
 
 HOPS = [
     Hop("NATS, callback", _hop("callback", _callback), asyncio.run),
     Hop("NATS, queue group", _hop("group", _queue_group), asyncio.run),
-    Hop("NATS, iterator", _hop("iterator", _iterator), asyncio.run),
-    Hop("NATS, next_msg()", _hop("next", _next_msg), asyncio.run),
-    Hop("NATS, request and answer", _hop("request", _answering, _request), asyncio.run),
-    Hop("NATS JetStream, push callback", _hop(f"{STREAM}.callback", _pushed, _store), asyncio.run),
-    Hop("NATS JetStream, push iterator", _hop(f"{STREAM}.iterator", _pushed_iterator, _store), asyncio.run),
-    Hop("NATS JetStream, pull", _hop(f"{STREAM}.pull", _pulled, _store), asyncio.run),
+    Hop("NATS, iterator", _hop("iterator", _core, _iterate), asyncio.run),
+    Hop("NATS, next_msg()", _hop("next", _core, _get), asyncio.run),
+    Hop("NATS, request and answer", _hop("request", _answering, publish=_request), asyncio.run),
+    Hop("NATS JetStream, push callback", _stored("callback", _pushed_callback), asyncio.run),
+    Hop("NATS JetStream, push iterator", _stored("iterator", _pushed, _acknowledging), asyncio.run),
+    Hop("NATS JetStream, pull", _stored("pull", _pulling, _pull), asyncio.run),
 ]

@@ -13,6 +13,7 @@ import zmq
 import zmq.asyncio
 from context_hop import AsyncErrand, Errand, Hop, Wait, Way, Work, workers
 
+from tracing.doctor.hop import Consumer
 from tracing.instrumentation.messaging import processing, sending
 from tracing.propagation import messages
 
@@ -94,22 +95,30 @@ async def _async_answer() -> AsyncIterator[Way]:
             while True:
                 [sender, body], headers = messages.open_frames(await router.recv_multipart())
                 with processing("zeromq", "requests", headers):
-                    errands[body.decode()].do()
+                    await errands[body.decode()].perform()
                     await router.send_multipart([sender, b"done"])
 
-        worker = asyncio.create_task(consume())
+        consumer = Consumer(consume)
 
-        def go(work: Work, tag: str) -> Wait:
-            errand = errands[tag] = AsyncErrand(work, tag)
-            frames = messages.told_frames([tag.encode()])
-            sender = asyncio.ensure_future(dealer.send_multipart(frames))
+        def send(errand: AsyncErrand) -> None:
+            errands[errand.tag] = errand
+            # The frame is made here: a coroutine may begin when the request is over.
+            sender = asyncio.ensure_future(dealer.send_multipart(messages.told_frames([errand.tag.encode()])))
             senders.add(sender)
             sender.add_done_callback(senders.discard)
+
+        def go(work: Work, tag: str) -> Wait:
+            errand = AsyncErrand(work, tag)
+            send(errand)
             return errand.wait
 
-        yield Way(go)
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
+        def cancel(tag: str) -> Wait:
+            errand = AsyncErrand(None, tag)
+            send(errand)
+            return consumer.cancelled_in(errand)
+
+        yield Way(go, cancel)
+        await consumer.end()
         dealer.close(linger=0)
 
 
