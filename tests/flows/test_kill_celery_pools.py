@@ -51,8 +51,8 @@ SHOP = """
     here = os.environ["SHOP_DIR"]
     app = Celery("shop", broker=os.environ["BROKER_URL"])
     app.conf.update(
-        task_ignore_result=True, task_acks_late=True, task_reject_on_worker_lost=True,
-        task_acks_on_failure_or_timeout=False, worker_prefetch_multiplier=1,
+        task_default_queue=os.environ["QUEUE"], task_ignore_result=True, worker_prefetch_multiplier=1,
+        task_acks_late=True, task_reject_on_worker_lost=True, task_acks_on_failure_or_timeout=False,
     )
     returned = os.open(f"{here}/returned", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -100,6 +100,7 @@ class Shop:
         self._chance = random.Random(SEED)
         self._worker: subprocess.Popen[bytes] | None = None
         self._pool = pool
+        self._output = (directory / "worker.log").open("ab")
         (directory / "shop.py").write_text(textwrap.dedent(SHOP))
         outer = {
             name: value for name, value in os.environ.items() if not name.startswith(("TRACING_", "OTEL_"))
@@ -108,6 +109,7 @@ class Shop:
             "PYTHONPATH": os.pathsep.join([str(directory), *filter(None, sys.path)]),
             "SHOP_DIR": str(directory),
             "BROKER_URL": broker,
+            "QUEUE": directory.name,  # what another pool left is none of ours
             "TRACING_SPOOL_DIR": str(directory / "spool"),
         }
 
@@ -126,8 +128,8 @@ class Shop:
                 ],
                 env=self._env | {"SERVICE": "payments"},
                 cwd=self._directory,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
                 start_new_session=True,
             )
 
@@ -150,8 +152,13 @@ class Shop:
                     return True
         return False
 
+    def said(self, what: str) -> str:
+        """What went wrong, with the last words of the workers."""
+        return f"{what}: {(self._directory / 'worker.log').read_text()[-3000:]}"
+
     def end(self) -> None:
         """Stop the worker, with the tasks that it has."""
+        self._output.close()
         if self._worker is not None:
             self._worker.send_signal(signal.SIGTERM)
             try:
@@ -182,7 +189,7 @@ def test_tasks_are_chains(
     deadline_s = time.monotonic() + PATIENCE_S
     try:
         while (done := len(charged(shop.returned()))) < tasks:
-            assert time.monotonic() < deadline_s, f"{done} of {tasks} were done"
+            assert time.monotonic() < deadline_s, shop.said(f"{done} of {tasks} were done")
             shop.keep_working()
             if kill_at and done >= kill_at[-1] and shop.kill_one():
                 kill_at.pop()
