@@ -61,6 +61,8 @@ if [ "$extra" = dev ]; then
     command -v logger >/dev/null 2>&1 || missing="$missing bsdutils"
     command -v rsyslogd >/dev/null 2>&1 || [ -x /usr/sbin/rsyslogd ] || missing="$missing rsyslog"
     ls /usr/lib/*/rsyslog/omelasticsearch.so >/dev/null 2>&1 || missing="$missing rsyslog-elasticsearch"
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
+    command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
     # shellcheck disable=SC2086  # a list of words
     [ -z "$missing" ] || debian_install $missing || say "not here, and their tests with them:$missing"
 fi

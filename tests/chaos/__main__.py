@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.chaos.run import FAULTS, run
+from tests.chaos.run import FAULTS, STORE_FAULTS, run
 from tests.chaos.scene import Elasticsearch
 from tests.chaos.schedule import plan
 
@@ -30,9 +30,10 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the schedule, and do nothing")
     parser.add_argument("--directory", type=Path, help="where a run's files are kept; default: not at all")
     options = parser.parse_args()
-    faults = [fault for fault in FAULTS if not options.only or fault.name() in options.only]
+    known = [*FAULTS, *(STORE_FAULTS if options.elasticsearch else ())]
+    faults = [fault for fault in known if not options.only or fault.name() in options.only]
     if options.only and len(faults) != len(set(options.only)):
-        parser.error(f"faults are {', '.join(fault.name() for fault in FAULTS)}")
+        parser.error(f"faults are {', '.join(fault.name() for fault in known)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # disks are given back
     broken = 0
     for seed in options.seed or [random.SystemRandom().randrange(1_000_000)]:

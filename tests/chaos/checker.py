@@ -35,13 +35,6 @@ class Destroyed(NamedTuple):
     mark: Mark | None  # None: no record, or not one of a writer
 
 
-class Killed(NamedTuple):
-    """A process that a fault killed while it was shedding lines: the last count died with it."""
-
-    service: str
-    pid: int
-
-
 @dataclass(kw_only=True)
 class Verdict:
     """What came of a run. `ok` is the only good one."""
@@ -50,7 +43,6 @@ class Verdict:
     stored: int = 0
     in_doubt: int = 0  # calls that did not return; stored or not
     lost_counted: Counter[str] = field(default_factory=Counter)  # lost, and told: by reason
-    lost_uncounted_when_killed: int = 0  # shed by a process that was killed before it could tell
     lost_beyond: list[Mark] = field(default_factory=list)  # lost, and nobody says so
     twice: list[Mark] = field(default_factory=list)
     never_sent: list[Mark] = field(default_factory=list)
@@ -76,7 +68,6 @@ class Verdict:
         counts = [
             f"sent {self.sent}, stored {self.stored}, in doubt {self.in_doubt}",
             f"lost and counted: {lost or 'none'}",
-            f"shed by processes that were killed before they could count: {self.lost_uncounted_when_killed}",
             f"lost beyond that {len(self.lost_beyond)}, twice {len(self.twice)},"
             f" never sent {len(self.never_sent)}, unexplained gaps {len(self.gaps_unexplained)},"
             f" ledger differs {len(self.ledger_differs)}, complaints {len(self.complaints)}",
@@ -98,7 +89,6 @@ def check(
     stored: Iterable[Stored],
     spools: Sequence[Mapping[str, Any]],
     destroyed: Sequence[Destroyed] = (),
-    killed_while_shedding: Sequence[Killed] = (),
 ) -> Verdict:
     """Judge a run.
 
@@ -107,7 +97,6 @@ def check(
         stored: every record that the collector finds.
         spools: of the ledger, as `SpoolState` has them.
         destroyed: what faults overwrote.
-        killed_while_shedding: by faults; what these lost need not have been counted.
     """
     verdict = Verdict(sent=sum(len(writer.returned) for writer in sent.values()))
     times_by_uid: Counter[str] = Counter()
@@ -133,7 +122,6 @@ def check(
     verdict.never_sent = sorted(set(times) - known)
 
     ruined = {one.mark: one for one in destroyed if one.mark is not None}
-    unable = {(one.service, one.pid) for one in killed_while_shedding}
     spools_of: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for spool in spools:
         spools_of[spool.get("service", ""), spool.get("pid") or 0].append(spool)
@@ -143,7 +131,7 @@ def check(
             for name, writer in sent.items()
             if (writer.service, writer.pid) == process and "-spans" in name
         )
-        _account(verdict, process, lost, spools_of[process], ruined, spans_begun, process in unable)
+        _account(verdict, process, lost, spools_of[process], ruined, spans_begun)
     for spool in spools:
         _look_for_gaps(verdict, spool, destroyed)
     return verdict
@@ -156,7 +144,6 @@ def _account(
     spools: Sequence[Mapping[str, Any]],
     ruined: Mapping[Mark, Destroyed],
     spans_begun: int,
-    is_unable: bool,
 ) -> None:
     """Set what a process lost against what its spools say in the ledger.
 
@@ -178,15 +165,13 @@ def _account(
     destroyed = sum(count for reason, count in told.items() if reason.startswith(_OF_DESTROYED))
     # A line may be destroyed after it was stored and before its sender heard of that; it may then be told.
     at_most = sum(one.where == "spool" and _process_of(mark) == process for mark, one in ruined.items())
-    is_short = destroyed < len(in_spool) and not told[_MERGED] and not is_unable
+    is_short = destroyed < len(in_spool) and not told[_MERGED]
     if destroyed > at_most or is_short:
         verdict.ledger_differs.append(
             f"{who}: {len(in_spool)} of {at_most} destroyed lines are lost, {destroyed} are counted"
         )
     untold = len(to_tell) - told.total()
-    if untold > 0 and is_unable:
-        verdict.lost_uncounted_when_killed += untold
-    elif untold > 0:
+    if untold > 0:
         verdict.lost_beyond += to_tell[:untold]
     elif untold < -spans_begun - (at_most - len(in_spool)):
         verdict.ledger_differs.append(f"{who}: lost {len(to_tell)}, the ledger says {dict(told)}")

@@ -227,7 +227,7 @@ class KillApplication(_ApplicationFault):
 
     def begin(self) -> None:
         """Kill it."""
-        self.scene.kill_application(self.application)
+        self.application.kill()
 
     def end(self) -> None:
         """A new process of the same service."""

@@ -32,8 +32,6 @@ FAULTS: Final[Sequence[type[Fault]]] = (
     of_processes.TurnApplicationClock,
     of_processes.KillAgent,
     of_processes.TwoAgents,
-    of_processes.KillStore,
-    of_processes.FreezeStore,
     of_disks.FillApplicationDisk,
     of_disks.FillCollectorDisk,
     of_disks.FailApplicationCalls,
@@ -43,6 +41,8 @@ FAULTS: Final[Sequence[type[Fault]]] = (
     of_disks.CorruptIndex,
     of_disks.ChangeFormat,
 )
+# Of a store that is a process of its own.
+STORE_FAULTS: Final[Sequence[type[Fault]]] = (of_processes.KillStore, of_processes.FreezeStore)
 
 
 class Result:
@@ -84,7 +84,7 @@ def run(
         spools = scene.ledger()
     finally:
         scene.close()
-    verdict = check(scene.sent(), stored, spools, scene.destroyed, scene.killed_while_shedding)
+    verdict = check(scene.sent(), stored, spools, scene.destroyed)
     verdict.complaints += scene.complaints
     _keep_evidence(directory / "evidence.json", scene, spools)
     for line in verdict.lines():
@@ -96,7 +96,6 @@ def _keep_evidence(file: Path, scene: Scene, spools: list[dict[str, Any]]) -> No
     """What the verdict was made of, for a person who has to find out why."""
     evidence = {
         "destroyed": [one._asdict() for one in scene.destroyed],
-        "killed_while_shedding": [one._asdict() for one in scene.killed_while_shedding],
         "spools": spools,
     }
     file.write_text(json.dumps(evidence, indent=1))

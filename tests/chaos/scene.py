@@ -30,7 +30,7 @@ from collector.errors import CollectorError
 from collector.ledger import Ledger
 from collector.store.embedded.aside import waiting
 from tests.chaos.application import HUNG_FILE, STORM_FILE, Config
-from tests.chaos.checker import Destroyed, Killed, Stored
+from tests.chaos.checker import Destroyed, Stored
 from tests.chaos.proxy import Proxy
 from tests.chaos.tampering import MIB, Clock, Disk, FailingCalls
 from tests.chaos.truth import mark_of, read_truth
@@ -38,7 +38,6 @@ from tests.chaos.truth import mark_of, read_truth
 START_TIMEOUT_S: Final = 90.0  # of a machine that does other things, too
 SETTLE_TIMEOUT_S: Final = 240.0  # until everything that is left is shipped and indexed
 SPOOLS_MAX: Final = 1_000_000
-SHEDDING_SHARE: Final = 0.5  # of a spool's bound; lines are shed from 0.7 on, and counted a second later
 SMALL: Final = {  # limits of a spool that a short run reaches
     "segment_bytes_max": 32_768,
     "service_bytes_max": 5 * MIB,
@@ -110,7 +109,6 @@ class Scene:
         self.directory = directory
         self.complaints: list[str] = []
         self.destroyed: list[Destroyed] = []
-        self.killed_while_shedding: list[Killed] = []
         self._seed = seed
         self.server = server
         self.truth = directory / "truth"
@@ -144,15 +142,6 @@ class Scene:
     def is_embedded(self) -> bool:
         """Whether the collector has a store of its own."""
         return self.server is None
-
-    def kill_application(self, application: Program) -> None:
-        """SIGKILL; notes down whether it was shedding lines, whose last count then dies with it."""
-        application.suspend()
-        service = f"chaos-{application.name}"
-        kept_bytes = sum(path.stat().st_size for path in self.spools.glob(f"{service}/*/*.ndjson"))
-        if kept_bytes > SHEDDING_SHARE * SMALL["service_bytes_max"]:
-            self.killed_while_shedding.append(Killed(service, application.pid))
-        application.kill()
 
     def restart(self, application: Program) -> None:
         """A new life of an application that is not running."""
