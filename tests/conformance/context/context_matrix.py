@@ -9,11 +9,12 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,16 +90,23 @@ def run_group(side: str, group: str) -> list[Row]:
         lines.touch()
         name = broker(group)
         server = stack.enter_context(BROKERS[name]()) if name else None
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, str(HERE / "context_side.py"), side, group, str(lines)],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=TIMEOUT_S,
             env={**os.environ, "BROKER_URL": server.url} if server else None,
+            start_new_session=True,
         )
-    rows = [_row(side, json.loads(text)) for text in done.stdout.splitlines() if text.startswith('{"hop"')]
-    if side != "otel" and (done.returncode != 0 or not rows):
-        raise RuntimeError(f"{side} {group} ended with {done.returncode}: {done.stderr[-3000:]}")
+        try:
+            told, errors = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            with suppress(ProcessLookupError):  # workers of a side that hung, and was ended, outlive it
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    rows = [_row(side, json.loads(text)) for text in told.splitlines() if text.startswith('{"hop"')]
+    if side != "otel" and (process.returncode != 0 or not rows):
+        raise RuntimeError(f"{side} {group} ended with {process.returncode}: {errors[-3000:]}")
     return rows
 
 
