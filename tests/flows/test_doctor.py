@@ -14,7 +14,7 @@ import pytest
 
 from collector.client import CollectorClient
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0  # a starved machine starts a process in seconds
 
 LATE = """\
 import logging

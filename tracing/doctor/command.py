@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -118,12 +118,26 @@ def examine(options: argparse.Namespace, settings: Settings) -> Examination:
         given = vars(options)
         addresses = {broker.option: broker.address(given, env) for broker in BROKERS}
         found.hops = try_all(groups, addresses, {**env, **variables}, program)
+        if not options.only:
+            found.findings += [("Settings", finding) for finding in _not_tried(program, found.hops)]
         if not options.offline:
             findings, found.hops = _arrived(
                 Collector(settings.collector_url, settings.token), spool_dir, found.hops
             )
             found.findings += [("The way to the collector", finding) for finding in findings]
     return found
+
+
+def _not_tried(program: Program, hops: Sequence[HopResult]) -> Iterator[Finding]:
+    """What is on and no hop goes through, so that nobody takes a whole page for more than it is."""
+    tried = {name for hop in hops for name in hop.by} | {name for broker in BROKERS for name in broker.by}
+    rest = sorted(program.instrumented - tried)
+    if rest:
+        yield Finding(
+            state="note",
+            what=f"turned on, and not tried here: {', '.join(rest)}",
+            advice="docs/context-matrix.md has what was tried of them on real servers",
+        )
 
 
 def _arrived(

@@ -15,11 +15,13 @@ class Broker:
         option: of the command, without its dashes; the value is a URL.
         variables: of the environment, in which programs usually have that URL.
         example: how the value looks.
+        by: names by which `instrument()` knows the libraries that are tried through it.
     """
 
     option: str
     variables: tuple[str, ...]
     example: str
+    by: tuple[str, ...]
 
     def address(self, given: Mapping[str, str | None], env: Mapping[str, str]) -> str | None:
         """Where it is: what was given, else what the environment says; `None`: nobody knows."""
@@ -46,6 +48,7 @@ class Group:
 _INSIDE: Final = "Inside the process"
 _SERVERS: Final = "Servers"
 _MESSAGES: Final = "Messages"
+_KAFKA: Final = ("confluent-kafka", "kafka-python", "aiokafka")
 
 GROUPS: Final[Sequence[Group]] = (
     Group("logs", "Log libraries"),
@@ -58,9 +61,14 @@ GROUPS: Final[Sequence[Group]] = (
     Group("calls", "Calls to other services"),
     Group("starlette", _SERVERS),
     Group("web", _SERVERS),
-    Group("redis", _MESSAGES, "redis", Broker("redis", ("REDIS_URL",), "redis://HOST:6379")),
-    Group("rabbitmq", _MESSAGES, "", Broker("amqp", ("AMQP_URL", "RABBITMQ_URL"), "amqp://HOST:5672")),
-    Group("kafka", _MESSAGES, "", Broker("kafka", ("KAFKA_BOOTSTRAP_SERVERS",), "HOST:9092")),
+    Group("redis", _MESSAGES, "redis", Broker("redis", ("REDIS_URL",), "redis://HOST:6379", ("redis",))),
+    Group(
+        "rabbitmq",
+        _MESSAGES,
+        "",
+        Broker("amqp", ("AMQP_URL", "RABBITMQ_URL"), "amqp://HOST:5672", ("pika", "aio-pika")),
+    ),
+    Group("kafka", _MESSAGES, "", Broker("kafka", ("KAFKA_BOOTSTRAP_SERVERS",), "HOST:9092", _KAFKA)),
 )
 
 BROKERS: Final[Sequence[Broker]] = tuple(group.broker for group in GROUPS if group.broker is not None)

@@ -93,7 +93,7 @@ def _try(
     if not known:
         yield replace(whole, broken=_last(stderr))
     for name, by in known.items():
-        line = tried.get(name, {"broken": f"never came to an end: {_last(stderr)}"})
+        line = tried.get(name, {"broken": _unfinished(stderr)})
         if "missing" not in line:
             yield _explained(_result(name, group.layer, by, line), program)
 
@@ -134,6 +134,13 @@ def _run(
     )
 
 
+def _unfinished(said: str) -> str:
+    """Why nothing is known of a hop; `faulthandler` says it where the time was up."""
+    if "Timeout (" in said:
+        return f"the time was up: {GROUP_TIMEOUT_S:.0f} s for the group"
+    return f"the process ended: {_last(said)}"
+
+
 def _last(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[-1][:SAID_CHARS_MAX] if lines else "without a word"
@@ -159,4 +166,6 @@ def _explained(hop: HopResult, program: Program) -> HopResult:
             where=next(iter(program.instrument_at), None),
             advice=f"tracing.instrument() without names, or with {name!r} too",
         )
+    if hop.broken is not None:
+        return hop
     return replace(hop, reason="turned on, and lost all the same", advice="--json has the details")
