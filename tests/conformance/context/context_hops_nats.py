@@ -25,6 +25,7 @@ Publish = Callable[[Any, str, bytes], Awaitable[Any]]
 
 async def _plainly(client: Any, subject: str, body: bytes) -> None:
     await client.publish(subject, body)
+    await client.flush(DEADLINE_S)
 
 
 def _hop(subject: str, subscribe: Subscribe, loop: Loop | None = None, *, publish: Publish = _plainly) -> Any:
@@ -44,7 +45,8 @@ def _hop(subject: str, subscribe: Subscribe, loop: Loop | None = None, *, publis
         errands: Errands = {}
         senders: set[asyncio.Task[Any]] = set()
         subscription = await subscribe(receiving, subject, errands)
-        await receiving.flush(DEADLINE_S)
+        for client in (receiving, sending):
+            await client.flush(DEADLINE_S)
         consumer = Consumer(lambda: loop(subscription, errands)) if loop is not None else None
 
         def send(errand: AsyncErrand) -> None:

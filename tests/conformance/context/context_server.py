@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,7 @@ def instrumented(name: str, **settings: Any) -> Iterator[Captured]:
         finally:
             while (delivery := current_delivery()) is not None:
                 finished(delivery.source)
+            gc.collect()  # ends what tasks had got that are no more
             tracing.uninstrument()
 
 

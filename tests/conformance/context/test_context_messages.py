@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def captured() -> Iterator[Captured]:
         tracing.instrument("redis")
         yield lines
         finished(None)
+        gc.collect()  # ends what tasks had got that are no more
         tracing.uninstrument()
 
 
