@@ -173,7 +173,7 @@ def test_dropping_is_for_who_may_delete(
     letters_of(shop, ask, wait_for, 2)
     drop = ("dead-letters", "drop", "bad-1", "--yes", "--url", shop.collector.url)
     monkeypatch.delenv("BACKTRAIL_ADMIN_TOKEN", raising=False)
-    assert "admin token" in ask(*drop)[1]["said"]
+    assert "token for admin" in ask(*drop)[1]["said"]
     monkeypatch.setenv("BACKTRAIL_ADMIN_TOKEN", ADMIN_TOKEN)
     assert ask(*drop) == (OK, {"dropped": 1, "left": 1})
     status, answer = ask(*drop)
