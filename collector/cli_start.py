@@ -11,7 +11,7 @@ from collector.cli_app import NOTHING, OK, AsJson, app, give
 
 config_app = typer.Typer(help="The collector's settings.", no_args_is_help=True, rich_markup_mode=None)
 
-# `run`, `agent` and `doctor` are the library's and work without the collector; here they are for the list of commands.
+# `run`, `agent` and `doctor` are the library's and work without the collector; here for the list of commands.
 _PASS_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 

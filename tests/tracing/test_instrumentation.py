@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import flask
-import grpc
 import httpx
 import pytest
 import requests
@@ -33,8 +27,6 @@ from werkzeug.serving import make_server
 
 import tracing
 from tracing import health
-from tracing.errors import ConfigurationError
-from tracing.instrumentation.imports import after_import, forget
 from tracing.testing import Captured, capturing
 
 log = logging.getLogger("app")
@@ -402,152 +394,7 @@ def test_clients(captured: Captured, client: str) -> None:
     check_chain(captured, "GET /orders/{order}")
 
 
-def test_grpc(captured: Captured) -> None:
-    """Client and server, unary and streaming."""
-
-    def say(request: bytes, context: grpc.ServicerContext) -> bytes:
-        log.info("order by grpc")
-        return request
-
-    def count(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        for number in range(2):
-            log.info("part %d", number)
-            yield bytes([number])
-
-    class Handlers(grpc.GenericRpcHandler):
-        def service(self, details: grpc.HandlerCallDetails) -> Any:
-            if details.method == "/shop/Say":
-                return grpc.unary_unary_rpc_method_handler(say)
-            return grpc.unary_stream_rpc_method_handler(count)
-
-    server = grpc.server(ThreadPoolExecutor(2), handlers=[Handlers()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with tracing.span("caller"), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            assert channel.unary_unary("/shop/Say")(b"x", timeout=DEADLINE_S) == b"x"
-            assert list(channel.unary_stream("/shop/Count")(b"x", timeout=DEADLINE_S)) == [b"\x00", b"\x01"]
-    finally:
-        server.stop(None).wait(DEADLINE_S)
-    kinds: dict[str, list[dict[str, Any]]] = {}
-    for span in captured.spans:
-        kinds.setdefault(span["span_kind"], []).append(span)
-    assert {span["trace_id"] for span in captured.spans} == {f"{1:032x}"}
-    clients = {span["span_id"] for span in kinds["CLIENT"]}
-    assert {span["parent_span_id"] for span in kinds["SERVER"]} == clients and len(clients) == 2
-    servers = {span["span_id"] for span in kinds["SERVER"]}
-    assert {line["span_id"] for line in own(captured)} == servers
-
-
-CELERY = """
-import logging, os, sys, tracing
-tracing.configure(service="worker", level="INFO", ship=False)
-tracing.instrument()
-from celery import Celery
-app = Celery("tasks", broker="filesystem://")
-folder = os.environ["QUEUE"]
-app.conf.update(
-    broker_transport_options={
-        "data_folder_in": folder,
-        "data_folder_out": folder,
-        "control_folder": folder + "-control",
-        "polling_interval": 0.05,
-    },
-    worker_hijack_root_logger=True, task_ignore_result=True,
-)
-@app.task(name="charge")
-def charge(order):
-    logging.getLogger("app").info("charging %d", order)
-"""
-
-
-def test_celery_prefork(captured: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children of the pool go on tracing after the fork: consumer span under the producer's, own spool."""
-    (tmp_path / "tasks.py").write_text(CELERY)
-    (tmp_path / "queue").mkdir()
-    env = {
-        **os.environ,
-        "QUEUE": str(tmp_path / "queue"),
-        "TRACING_SPOOL_DIR": str(tmp_path / "spool"),
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(tracing.__file__).parent.parent)]),
-    }
-    worker = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "tasks",
-            "worker",
-            "-c",
-            "2",
-            "-l",
-            "INFO",
-            "-E",
-            "--without-mingle",
-        ],
-        env=env,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        sender = (
-            "import tasks, tracing\n"
-            "with tracing.span('sender'):\n"
-            "    for order in range(4): tasks.charge.delay(order)\n"
-        )
-        subprocess.run([sys.executable, "-c", sender], env=env, cwd=tmp_path, timeout=60, check=True)
-        assert worker.stdout is not None
-        done = 0
-        for line in worker.stdout:
-            done += b"succeeded" in line
-            if done == 4:
-                break
-    finally:
-        worker.terminate()
-        worker.wait(DEADLINE_S)
-    from tracing.line import decode
-
-    lines = [
-        decode(raw)
-        for segment in (tmp_path / "spool" / "worker").glob("*/*.ndjson")
-        for raw in segment.read_bytes().splitlines()[1:]
-    ]
-    spans = {line["span_id"]: line for line in lines if line.get("kind") == "span"}
-    consumers = [span for span in spans.values() if span["span_kind"] == "CONSUMER"]
-    assert len(consumers) == 4
-    for consumer in consumers:
-        producer = spans[consumer["parent_span_id"]]
-        assert producer["span_kind"] == "PRODUCER" and spans[producer["parent_span_id"]]["name"] == "sender"
-        assert any(line.get("span_id") == consumer["span_id"] and "kind" not in line for line in lines)
-
-
 # ---------------------------------------------------------------- turning on and off
-
-
-def test_everything_is_taken_off_again() -> None:
-    """Classes and modules are as they were."""
-    before = [
-        Starlette.__call__,
-        Route.handle,
-        flask.Flask.__call__,
-        grpc.insecure_channel,
-        list(sys.meta_path),
-    ]
-    with capturing():
-        for _ in range(2):
-            tracing.instrument()
-            assert Starlette.__call__ is not before[0]
-            tracing.uninstrument()
-    after = [
-        Starlette.__call__,
-        Route.handle,
-        flask.Flask.__call__,
-        grpc.insecure_channel,
-        list(sys.meta_path),
-    ]
-    assert after == before
 
 
 def test_off_while_nothing_is_configured() -> None:
@@ -560,23 +407,6 @@ def test_off_while_nothing_is_configured() -> None:
         assert answer.text == "none" and "X-Trace-ID" not in answer.headers
     finally:
         tracing.uninstrument()
-
-
-def test_somebody_else_s_instrumentation_is_not_doubled() -> None:
-    """`opentelemetry-instrument` has its own for the same library."""
-    from opentelemetry.instrumentation.flask import FlaskInstrumentor
-
-    with capturing() as captured:
-        FlaskInstrumentor().instrument()
-        try:
-            app = flask.Flask("theirs")
-            app.add_url_rule("/x", view_func=lambda: "ok")
-            tracing.instrument("flask")
-            app.test_client().get("/x")
-            assert [span["span_kind"] for span in captured.spans] == ["SERVER"]
-        finally:
-            tracing.uninstrument()
-            FlaskInstrumentor().uninstrument()
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "starlette", "flask"])
@@ -605,61 +435,6 @@ def test_an_application_that_the_program_instrumented_itself(framework: str) -> 
             tracing.uninstrument()
     [server] = [span for span in captured.spans if span["span_kind"] == "SERVER"]
     assert server["logger"].startswith("opentelemetry.instrumentation")
-
-
-def test_names() -> None:
-    """Some, all but some; one that nobody knows is an error."""
-    with capturing():
-        try:
-            assert tracing.instrument("threads", "flask") == ["threads", "flask"]
-            assert "flask" not in tracing.instrument(exclude=["flask"])
-            with pytest.raises(ConfigurationError, match="pigeons unknown; known are threads"):
-                tracing.instrument("pigeons")
-        finally:
-            tracing.uninstrument()
-
-
-def test_a_library_is_instrumented_when_it_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not before: a program pays for what it uses. Its loader, its spec and its errors are its own."""
-    (tmp_path / "late_library.py").write_text("value = 7")
-    (tmp_path / "late_broken.py").write_text("raise ImportError('its own')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    called: list[Any] = []
-    after_import("late_library", lambda: called.append(sys.modules["late_library"].value))
-    after_import("late_broken", lambda: called.append("broken"))
-    after_import("late_missing", lambda: called.append("missing"))
-    try:
-        assert called == []
-        module = importlib.import_module("late_library")
-        assert called == [7]
-        assert type(module.__loader__).__name__ == "SourceFileLoader" and module.__spec__ is not None
-        assert module.__spec__.loader is module.__loader__
-        with pytest.raises(ImportError, match="its own"):
-            importlib.import_module("late_broken")
-        with pytest.raises(ModuleNotFoundError):
-            importlib.import_module("late_missing")
-        after_import("late_library", lambda: called.append("again"))
-        assert called == [7, "again"]
-    finally:
-        forget()
-
-
-def test_instrument_imports_no_library_of_the_program_s() -> None:
-    """Flask, Celery and the others are found without being imported."""
-    program = """
-import sys, tracing
-tracing.configure(service="x", exporter="none")
-tracing.instrument()
-print(sorted({"flask", "celery", "grpc", "starlette", "httpx", "requests", "urllib3"} & sys.modules.keys()))
-import flask
-print("traced" if flask.Flask.__call__.__wrapped__ else "")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, timeout=60, check=False, text=True
-    )
-    assert done.stdout.splitlines() == ["[]", "traced"], done.stderr
 
 
 def test_a_request_that_we_cannot_read_is_answered(captured: Captured) -> None:
