@@ -9,11 +9,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from tracing.doctor.findings import Finding
 from tracing.errors import ConfigurationError, RetryableExportError
+from tracing.settings import NO_TLS_FILES, TlsFiles
 from tracing.spool import ShipperLimits, drain
+from tracing.spool.tls import context_for
 from tracing.spool.transport import Transport
 
 SHIP_TIMEOUT_S: Final = 15.0
@@ -29,18 +31,25 @@ class Collector:
     Args:
         url: of the collector.
         token: bearer token, where it wants one.
+        tls_files: what its certificate is checked by, and what is shown to it.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or they do not belong together.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, tls_files: TlsFiles = NO_TLS_FILES) -> None:
         self.url = url.rstrip("/")
         self._token = token
-        self._opener = build_opener(ProxyHandler({}))  # a collector is a neighbour, never behind a proxy
+        self._tls_files = tls_files
+        # A collector is a neighbour, never behind a proxy.
+        tls = HTTPSHandler(context=context_for(self.url, tls_files))
+        self._opener = build_opener(ProxyHandler({}), tls)
 
     def ship(self, spool_dir: Path) -> Finding:
         """Bring in all that lies under a spool directory."""
         failures: list[RetryableExportError] = []
         try:
-            carrier = Transport(self.url, self._token, ShipperLimits())
+            carrier = Transport(self.url, self._token, ShipperLimits(), self._tls_files)
             is_done = drain(
                 spool_dir,
                 carrier,

@@ -122,7 +122,7 @@ def examine(options: argparse.Namespace, settings: Settings) -> Examination:
             found.findings += [("Settings", finding) for finding in _not_tried(program, found.hops)]
         if not options.offline:
             findings, found.hops = _arrived(
-                Collector(settings.collector_url, settings.token), spool_dir, found.hops
+                Collector(settings.collector_url, settings.token, settings.tls_files), spool_dir, found.hops
             )
             found.findings += [("The way to the collector", finding) for finding in findings]
     return found

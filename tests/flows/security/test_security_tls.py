@@ -118,6 +118,30 @@ def test_callers_must_show_a_certificate(tmp_path: Path, authority: Callable[[st
         assert without.returncode == 7, without.stderr
 
 
+def test_the_doctor_reaches_it(tmp_path: Path, authority: Callable[[str], Any]) -> None:
+    """With the files that the program itself would use, and not without them."""
+    ours, theirs = authority("ours"), authority("theirs")
+    caller = theirs.sign("caller")
+    files = {
+        "TRACING_CA_FILE": str(ours.ca_file),
+        "TRACING_CLIENT_CERT_FILE": str(caller.cert_file),
+        "TRACING_CLIENT_KEY_FILE": str(caller.key_file),
+    }
+    mutual = settings(tmp_path, ours.sign("collector"), tls_client_ca_file=theirs.ca_file)
+    with Collector(mutual) as running:
+        for given, status in ((files, 0), ({}, 1)):
+            done = subprocess.run(
+                [sys.executable, "-m", "tracing.launch", "doctor", "--url", running.url, "--only", "queues"],
+                env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **given},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == status, done.stdout + done.stderr
+            assert ("has taken what the probes wrote" in done.stdout) is bool(given)
+
+
 def export(address: str, credentials: grpc.ChannelCredentials) -> bytes:
     """One empty OTLP request over gRPC."""
     with grpc.secure_channel(address, credentials) as channel:
