@@ -127,7 +127,7 @@ def test_a_callback_that_fails_says_so(pair: Pair, captured: Captured) -> None:
     with pair.pulling(lambda message: (seen.put(tracing.current_trace_id()), message.ack())):
         first, second = seen.get(timeout=TIMEOUT_S), seen.get(timeout=TIMEOUT_S)
     assert first == second == captured.span("request")["trace_id"]
-    failed, _ = [span for span in captured.spans if span["span_kind"] == "CONSUMER"]
+    failed, *_ = [span for span in captured.spans if span["span_kind"] == "CONSUMER"]  # however often it came
     assert failed["status"]["message"] == "ValueError: no such order"
 
 
