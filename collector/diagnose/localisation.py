@@ -204,6 +204,7 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
 
     A caller that stops after an answer may be broken itself. When every service that makes this call
     stops after it, and there are several, it is the answer. When there is only one, it may be either.
+    Whose span never arrived is no caller: nobody knows how it went on.
     """
     stopped: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -212,7 +213,7 @@ def _blame_answers(findings: Sequence[Finding], window: Window) -> list[Finding]
             stopped[finding.after_call].append(finding)
     callers: dict[str, set[str]] = {token: set() for token in stopped}
     for visit in window.visits if stopped else ():
-        for step in visit.steps:
+        for step in visit.steps if not visit.node.inferred else ():
             if step.token in callers:
                 callers[step.token].add(visit.operation.service)
     blamed = []
