@@ -292,17 +292,18 @@ def _close_for_the_dead(path: Path) -> bool:
 
 
 def _write_off(path: Path) -> bool:
-    """Count the lines of a dead spool's last segment as damaged, because nothing says where it begins.
+    """Count the lines of a dead spool's only segment as damaged, because nothing says where it begins.
 
     What was sent before bounds it: it begins at or before that offset. So a segment of our own that begins
-    behind everything it can hold says how many lines there were, at most.
+    behind everything it can hold says how many lines there were, at most. Where segments before it are still
+    there, it begins behind those, sent or not: they are read, and it is left as it is.
 
     Returns:
         Whether that segment is there now.
     """
     paths, sent = segment_paths(path), sent_offset(path)
     number = segment_number(paths[-1].name) if paths else None
-    if number is None or sent is None or not is_spool_id(path.name):
+    if len(paths) != 1 or number is None or sent is None or not is_spool_id(path.name):
         return False
     data = unplaced_data(paths[-1])
     header = SegmentHeader(spool_id=path.name, segment=number, first_offset=sent, resource={}, thinned=True)

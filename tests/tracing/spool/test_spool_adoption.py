@@ -21,7 +21,7 @@ from tracing.spool.adoption import (
     spools,
     write_sent,
 )
-from tracing.spool.format import LOSS_REASONS, OtherFormat, SegmentHeader, loss_line
+from tracing.spool.format import LOSS_REASONS, OtherFormat, SegmentHeader, loss_line, segment_name
 from tracing.spool.locks import is_held, try_lock
 from tracing.spool.losses import Loss
 from tracing.spool.reader import READ_BYTES, open_segment, segment_paths, sent_offset
@@ -167,6 +167,20 @@ def test_lines_that_nobody_can_place_are_counted_and_the_spool_ends(
     ]
     (close,) = ingest.records("close")
     assert close["close"]["ended"] == "killed"
+
+
+def test_an_owner_killed_before_it_wrote_a_header_loses_nothing(
+    open_orders: OpenOrders, root: Path, helpers: Any
+) -> None:
+    """An empty segment behind whole ones says nothing of them: every line before it is still read."""
+    spool = open_orders(segment_bytes_max=4_096)
+    path = leave_behind(spool, root, [helpers.line(f"m{number}") for number in range(100)])
+    before = helpers.messages(path)
+    assert len(before) == 100
+    last = segment_paths(path)[-1]
+    last.with_name(segment_name(len(segment_paths(path)))).touch()
+    claimed(path).release()
+    assert helpers.messages(path) == before
 
 
 def test_what_another_version_wrote_waits_for_one_that_reads_it(
